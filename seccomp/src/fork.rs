@@ -1,0 +1,82 @@
+//! Forking a run process from a zygote, and reaping it. For the zygote alone, which is single-threaded.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::filter::Filter;
+use crate::{process, sys};
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The zygote; the run process has this number in the zygote's namespace.
+    Zygote(i32),
+    /// The run process.
+    Run,
+}
+
+/// A run process that was reaped.
+#[derive(Debug, Clone, Copy)]
+pub struct Reaped {
+    /// Its number in the zygote's namespace.
+    pub pid: i32,
+    /// As `wait4` gives it.
+    pub status: i32,
+    /// User and system time of its whole life, nanoseconds.
+    pub cpu_ns: u64,
+    /// Peak resident size, KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Forks. On the run's side `socket` is descriptor 3 (in the place of the zygote's own) and the only one
+/// beside the streams, and `filter` is installed: a run process can do no more than that allows.
+///
+/// # Errors
+/// The kernel's, in the zygote. A run process that cannot take the filter on ends.
+pub fn fork(socket: OwnedFd, filter: &Filter) -> io::Result<Side> {
+    match sys::clone(0)? {
+        0 => {
+            let placed = sys::place(socket.as_fd(), 3);
+            drop(socket);
+            if placed.and_then(|()| process::set_name(c"void-run")).and_then(|()| filter.install()).is_err() {
+                sys::exit(1);
+            }
+            Ok(Side::Run)
+        }
+        pid => Ok(Side::Zygote(pid)),
+    }
+}
+
+/// Reaps one run process that has ended, if there is one. Async-signal-safe.
+pub fn reap() -> Option<Reaped> {
+    let nanoseconds = |time: libc::timeval| {
+        time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_usec.unsigned_abs() * 1_000
+    };
+    sys::reap().map(|(pid, status, usage)| Reaped {
+        pid,
+        status,
+        cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
+        max_rss_kib: usage.ru_maxrss.unsigned_abs(),
+    })
+}
+
+/// Calls `handler` whenever a run process has ended. The handler must be async-signal-safe: no allocation, no lock.
+///
+/// # Errors
+/// The kernel's.
+pub fn on_child_end(handler: extern "C" fn(i32)) -> io::Result<()> {
+    sys::on_signal(libc::SIGCHLD, handler)
+}
+
+/// Calls `handler` when this process's CPU time is used up. Async-signal-safe as above.
+///
+/// # Errors
+/// The kernel's.
+pub fn on_cpu_limit(handler: extern "C" fn(i32)) -> io::Result<()> {
+    sys::on_signal(libc::SIGXCPU, handler)
+}
+
+/// Writes one packet to descriptor 3. Async-signal-safe.
+pub fn write_packet(bytes: &[u8]) -> bool {
+    sys::write_raw(3, bytes)
+}

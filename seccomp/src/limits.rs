@@ -1,0 +1,49 @@
+//! Resource limits. Those of a worker are zero wherever zero can be.
+
+use std::io;
+
+use rlimit::Resource;
+
+/// The limits that differ from process to process.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Private writable memory, bytes: the real cap on memory. The address space cannot be it, for
+    /// an engine reserves 4 GiB for each guest memory and commits pages as the guest grows.
+    pub data_bytes: u64,
+    /// CPU time, seconds. The soft limit is the hard one: the first process of a pid namespace would
+    /// ignore the soft one's signal.
+    pub cpu_seconds: u64,
+    /// Seconds between the soft and the hard CPU limit, for a process that handles the soft one's signal.
+    pub cpu_grace_seconds: u64,
+    /// Largest file that may be written, bytes.
+    pub file_bytes: u64,
+}
+
+/// Sets the limits of a worker.
+///
+/// # Errors
+/// The kernel's: a limit can be lowered but not raised.
+pub fn set(limits: Limits) -> io::Result<()> {
+    let equal = [
+        (Resource::CORE, 0),
+        (Resource::FSIZE, limits.file_bytes),
+        (Resource::MEMLOCK, 0),
+        (Resource::MSGQUEUE, 0),
+        // Three streams, the socket, and what is received before it is put in its place.
+        (Resource::NOFILE, 8),
+        (Resource::SIGPENDING, 64),
+        (Resource::DATA, limits.data_bytes),
+    ];
+    for (resource, value) in equal {
+        resource.set(value, value)?;
+    }
+    Resource::CPU.set(limits.cpu_seconds, limits.cpu_seconds + limits.cpu_grace_seconds)
+}
+
+/// Limits how many processes this process's user may have in its namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_processes(count: u64) -> io::Result<()> {
+    Resource::NPROC.set(count, count)
+}

@@ -1,0 +1,126 @@
+//! Starting a worker: a process in namespaces of its own, under a user of its own, executed afresh.
+//!
+//! For the spawner alone, which is single-threaded and lives as long as the supervisor's main thread.
+
+use std::ffi::CStr;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use void_ipc::message::{Layer, Refused};
+
+use crate::lockdown::plain;
+use crate::namespaces::{self, Identity};
+use crate::{process, sys};
+
+/// What to start.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// The program's file, opened beforehand.
+    pub file: BorrowedFd<'a>,
+    /// What it finds as its name (`argv[0]`).
+    pub name: &'a CStr,
+    /// What it finds as descriptors 3, 4 and 5. 0, 1 and 2 are what ours are.
+    pub descriptors: [BorrowedFd<'a>; 3],
+    /// Who it is outside its user namespace.
+    pub identity: Identity,
+    /// Go on where a layer is refused.
+    pub allow_weaker: bool,
+}
+
+/// Prepares this process to start others: a session of its own, no zombies, death with the parent.
+///
+/// # Errors
+/// The kernel's, or that the parent `parent` is gone already.
+pub fn prepare(parent: i32) -> io::Result<()> {
+    process::die_with_parent()?;
+    if nix::unistd::getppid().as_raw() != parent {
+        return Err(io::Error::other("the supervisor is gone"));
+    }
+    // A terminal's Ctrl-C is for the supervisor, which drains; its workers must not be gone by then.
+    nix::unistd::setsid().ok();
+    process::set_dumpable(false)?;
+    sys::set_disposition(libc::SIGCHLD, true)
+}
+
+/// Starts `program`. Returns in the parent alone; the child executes, or reports through `report` and ends.
+///
+/// # Errors
+/// What was refused, where the parent sees it.
+pub fn start(program: &Program<'_>, report: impl Fn(Refused)) -> Result<i32, Refused> {
+    let namespaces = |detail: String| Refused { layer: Layer::Namespaces, detail };
+    let (mut ours, mut theirs) = UnixStream::pair().map_err(|error| namespaces(plain(error)))?;
+    let pid = sys::clone(namespaces::ALL).map_err(|error| namespaces(format!("clone: {error}")))?;
+    if pid == 0 {
+        drop(ours);
+        let refused = become_worker(program, &mut theirs);
+        report(refused);
+        sys::exit(1);
+    }
+    drop(theirs);
+    let mut byte = [0];
+    // The child is dumpable now, so that its maps are ours to write.
+    let mapped = ours
+        .read_exact(&mut byte)
+        .and_then(|()| namespaces::map_users(pid, program.identity))
+        .map_err(|error| namespaces(format!("mapping users: {error}")))
+        .and_then(|()| ours.write_all(&byte).map_err(|error| namespaces(plain(error))));
+    // Without the byte the child ends by itself.
+    mapped.map(|()| pid)
+}
+
+fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
+    let namespaces = |detail: String| Refused { layer: Layer::Namespaces, detail };
+    let mut byte = [0];
+    let ready = process::set_dumpable(true)
+        .and_then(|()| parent.write_all(&byte))
+        .and_then(|()| parent.read_exact(&mut byte));
+    if ready.is_err() {
+        // The parent has said why.
+        sys::exit(1);
+    }
+    if let Err(error) = take_identity(program.identity) {
+        return Refused { layer: Layer::User, detail: plain(error) };
+    }
+    if let Err(error) = namespaces::forbid_further() {
+        let refused = Refused { layer: Layer::NamespaceLimits, detail: plain(error) };
+        if !program.allow_weaker {
+            return refused;
+        }
+    }
+    match execute(program) {
+        Ok(never) => match never {},
+        Err(error) => namespaces(format!("exec: {error}")),
+    }
+}
+
+fn take_identity(identity: Identity) -> io::Result<()> {
+    if identity.chosen {
+        setgroups(&[])?;
+    }
+    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
+    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
+    Ok(())
+}
+
+fn execute(program: &Program<'_>) -> io::Result<std::convert::Infallible> {
+    sys::set_disposition(libc::SIGCHLD, false)?;
+    // First out of the way of their own targets, then into place.
+    let mut lifted = Vec::new();
+    for descriptor in program.descriptors {
+        lifted.push(lift(descriptor)?);
+    }
+    let file = lift(program.file)?;
+    for (descriptor, number) in lifted.iter().zip(3..) {
+        sys::place(descriptor.as_fd(), number)?;
+    }
+    sys::close_on_exec_from(6)?;
+    Err(sys::execute(file.as_fd(), program.name))
+}
+
+fn lift(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let number = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(16))?;
+    Ok(sys::inherited(number))
+}
