@@ -1,0 +1,4 @@
+;; A command: its entry is `_start`, the default.
+(module
+  (memory (export "memory") 1)
+  (func (export "_start")))

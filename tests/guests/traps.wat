@@ -1,0 +1,18 @@
+;; Every way to trap, each under the name of what it does, and a chain of calls for the backtrace.
+(module
+  (type $nothing (func))
+  (memory 1)
+  (table 2 funcref)
+  (elem (i32.const 1) $takes_one)
+  (func $takes_one (param i32))
+  (func (export "divide_by_zero") (result i32) i32.const 1 i32.const 0 i32.div_s)
+  (func (export "divide_overflow") (result i32) i32.const 0x80000000 i32.const -1 i32.div_s)
+  (func (export "unreachable") unreachable)
+  (func (export "out_of_bounds") (result i32) i32.const 65536 i32.load)
+  (func (export "null_call") i32.const 0 call_indirect (type $nothing))
+  (func (export "wrong_type_call") i32.const 1 call_indirect (type $nothing))
+  (func (export "table_out_of_bounds") i32.const 99 call_indirect (type $nothing))
+  (func (export "bad_conversion") (result i32) f64.const nan i32.trunc_f64_s)
+  (func $at_the_bottom unreachable)
+  (func $in_the_middle call $at_the_bottom)
+  (func (export "chain") call $in_the_middle))

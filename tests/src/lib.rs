@@ -1,0 +1,24 @@
+//! The harness of the integration tests: starts the real `void-supervisor`, speaks HTTP to it over real sockets, and
+//! reads what the kernel says about its processes.
+//!
+//! Nothing of the service's own crates may enter here: the tests hold the program to its contract from outside, as a
+//! user would, so a mistake that two crates share cannot hide behind a shared type.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness reports a broken expectation by panicking in the test that has it"
+)]
+
+mod support;
+
+pub use support::guest::{call_heavy_module, guest, slow_to_compile_module, wat};
+pub use support::http::{Client, Response};
+pub use support::load::Load;
+pub use support::metrics::Metrics;
+pub use support::process::{Process, tests_run_as_root};
+pub use support::registry::npm_file;
+pub use support::run::{Exec, Run};
+pub use support::server::{Builder, Exited, Server};
+pub use support::wait::{eventually, eventually_some};

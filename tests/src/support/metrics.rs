@@ -1,0 +1,96 @@
+//! The Prometheus text format, as far as a test asks.
+
+use std::collections::BTreeMap;
+
+/// One reading of `/metrics`.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    samples: Vec<Sample>,
+    types: BTreeMap<String, String>,
+    helps: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone)]
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+impl Metrics {
+    /// Parses a page; panics on a line that is none.
+    #[track_caller]
+    pub fn parse(page: &str) -> Self {
+        let mut metrics = Self { samples: Vec::new(), types: BTreeMap::new(), helps: BTreeMap::new() };
+        for line in page.lines().filter(|line| !line.is_empty()) {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a type has a name");
+                metrics.types.insert(name.to_owned(), kind.to_owned());
+            } else if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap_or((rest, ""));
+                metrics.helps.insert(name.to_owned(), help.to_owned());
+            } else if !line.starts_with('#') {
+                metrics.samples.push(Sample::parse(line).unwrap_or_else(|| panic!("not a sample: {line}")));
+            }
+        }
+        metrics
+    }
+
+    /// The sum of all samples of that name whose labels include these.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.samples
+            .iter()
+            .filter(|sample| sample.name == name)
+            .filter(|sample| labels.iter().all(|(k, v)| sample.labels.get(*k).map(String::as_str) == Some(*v)))
+            .map(|sample| sample.value)
+            .sum()
+    }
+
+    /// `counter`, `gauge` or `histogram`.
+    pub fn kind(&self, name: &str) -> Option<&str> {
+        self.types.get(name).map(String::as_str)
+    }
+
+    /// What it is, in words.
+    pub fn help(&self, name: &str) -> Option<&str> {
+        self.helps.get(name).map(String::as_str)
+    }
+
+    /// All families that declare a type.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.types.keys().map(String::as_str)
+    }
+
+    /// The label names that the samples of a family carry.
+    pub fn label_names(&self, name: &str) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .samples
+            .iter()
+            .filter(|sample| sample.name == name)
+            .flat_map(|sample| sample.labels.keys().cloned())
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// All label values of the page, to look for one that must not be there.
+    pub fn label_values(&self) -> impl Iterator<Item = &str> {
+        self.samples.iter().flat_map(|sample| sample.labels.values().map(String::as_str))
+    }
+}
+
+impl Sample {
+    fn parse(line: &str) -> Option<Self> {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+        let mut found = BTreeMap::new();
+        let mut rest = labels.strip_suffix('}')?;
+        while let Some((label, after)) = rest.split_once("=\"") {
+            let end = after.find('"')?;
+            found.insert(label.trim_start_matches(',').to_owned(), after[..end].to_owned());
+            rest = &after[end + 1..];
+        }
+        Some(Self { name: name.to_owned(), labels: found, value: value.parse().ok()? })
+    }
+}

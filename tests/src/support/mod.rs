@@ -1,0 +1,13 @@
+//! The parts of the harness, one concern a file.
+
+pub(crate) mod binaries;
+pub(crate) mod guest;
+pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod process;
+pub(crate) mod registry;
+pub(crate) mod run;
+pub(crate) mod server;
+pub(crate) mod wait;
