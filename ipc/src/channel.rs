@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 
 use crate::limits::FRAME_BYTES;
-use crate::{CodecError, decode, encode};
+use crate::{CodecError, Message, decode, encode};
 
 /// Why a message could not be sent or received.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ impl<Tx, Rx> AsFd for Channel<Tx, Rx> {
     }
 }
 
-impl<Tx: bincode::Encode, Rx: bincode::Decode<()>> Channel<Tx, Rx> {
+impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     /// Asks the kernel to say with each packet which process wrote it.
     ///
     /// # Errors

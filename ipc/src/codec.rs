@@ -12,6 +12,11 @@ use crate::limits::{FRAME_BYTES, HEADER_BYTES, VERSION};
 type Format = Configuration<LittleEndian, Varint, Limit<FRAME_BYTES>>;
 const FORMAT: Format = bincode::config::standard().with_limit::<FRAME_BYTES>();
 
+/// What can be a frame's body: the types of [`crate::message`].
+pub trait Message: bincode::Encode + bincode::Decode<()> {}
+
+impl<T: bincode::Encode + bincode::Decode<()>> Message for T {}
+
 /// Why a frame could not be written or read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CodecError {
@@ -33,7 +38,7 @@ pub enum CodecError {
 ///
 /// # Errors
 /// [`CodecError::TooLarge`] when it would exceed [`FRAME_BYTES`].
-pub fn encode<T: bincode::Encode>(message: &T, frame: &mut Vec<u8>) -> Result<(), CodecError> {
+pub fn encode<T: Message>(message: &T, frame: &mut Vec<u8>) -> Result<(), CodecError> {
     frame.clear();
     frame.extend_from_slice(&[0, 0, 0, 0, VERSION]);
     bincode::encode_into_std_write(message, frame, FORMAT).map_err(|_| CodecError::TooLarge)?;
@@ -45,11 +50,25 @@ pub fn encode<T: bincode::Encode>(message: &T, frame: &mut Vec<u8>) -> Result<()
     Ok(())
 }
 
+/// As [`encode`], without allocation, into a slice: for signal handlers. The frame's length.
+///
+/// # Errors
+/// [`CodecError::TooLarge`] when it does not fit.
+pub fn encode_into<T: Message>(message: &T, frame: &mut [u8]) -> Result<usize, CodecError> {
+    let body = frame.get_mut(HEADER_BYTES..).ok_or(CodecError::TooLarge)?;
+    let length =
+        HEADER_BYTES + bincode::encode_into_slice(message, body, FORMAT).map_err(|_| CodecError::TooLarge)?;
+    let counted = u32::try_from(length - 4).map_err(|_| CodecError::TooLarge)?;
+    frame[..4].copy_from_slice(&counted.to_le_bytes());
+    frame[4] = VERSION;
+    Ok(length)
+}
+
 /// Reads one message from `packet`, which must hold exactly one frame.
 ///
 /// # Errors
 /// Anything but exactly one well-formed frame of this version is refused.
-pub fn decode<T: bincode::Decode<()>>(packet: &[u8]) -> Result<T, CodecError> {
+pub fn decode<T: Message>(packet: &[u8]) -> Result<T, CodecError> {
     let (header, body) = packet.split_at_checked(HEADER_BYTES).ok_or(CodecError::Length)?;
     let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
     if packet.len() > FRAME_BYTES || usize::try_from(length) != Ok(packet.len() - 4) {

@@ -9,4 +9,4 @@ mod codec;
 pub mod limits;
 pub mod message;
 
-pub use codec::{CodecError, decode, encode};
+pub use codec::{CodecError, Message, decode, encode, encode_into};

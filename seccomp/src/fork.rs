@@ -80,3 +80,17 @@ pub fn on_cpu_limit(handler: extern "C" fn(i32)) -> io::Result<()> {
 pub fn write_packet(bytes: &[u8]) -> bool {
     sys::write_raw(3, bytes)
 }
+
+/// Closes every descriptor beyond the streams and the socket. Whoever holds one of them must not use it again, and
+/// the process must leave through [`crate::exit`].
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_only_the_socket() -> io::Result<()> {
+    sys::close_from(4)
+}
+
+/// For a handler: runs `work` without a trace in `errno`.
+pub fn in_handler(work: impl FnOnce()) {
+    sys::keeping_errno(work);
+}

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod capabilities;
+pub mod descriptors;
 pub mod filter;
 pub mod fork;
 pub mod landlock;
@@ -19,5 +20,6 @@ pub mod spawn;
 #[allow(unsafe_code)]
 mod sys;
 pub mod watch;
+pub mod wire;
 
 pub use sys::{ExitWhenOutOfMemory, exit, inherited};

@@ -29,8 +29,8 @@ pub fn set(limits: Limits) -> io::Result<()> {
         (Resource::FSIZE, limits.file_bytes),
         (Resource::MEMLOCK, 0),
         (Resource::MSGQUEUE, 0),
-        // Three streams, the socket, and what is received before it is put in its place.
-        (Resource::NOFILE, 8),
+        // What loading a module may take; `set_last` leaves what forking takes.
+        (Resource::NOFILE, 128),
         (Resource::SIGPENDING, 64),
         (Resource::DATA, limits.data_bytes),
     ];
@@ -40,10 +40,12 @@ pub fn set(limits: Limits) -> io::Result<()> {
     Resource::CPU.set(limits.cpu_seconds, limits.cpu_seconds + limits.cpu_grace_seconds)
 }
 
-/// Limits how many processes this process's user may have in its namespace.
+/// The limits that are set when everything is loaded: processes of this user in its namespace, and
+/// descriptors: three streams, the socket, and the one that is received before it is put in its place.
 ///
 /// # Errors
 /// The kernel's.
-pub fn set_processes(count: u64) -> io::Result<()> {
-    Resource::NPROC.set(count, count)
+pub fn set_last(processes: u64) -> io::Result<()> {
+    Resource::NOFILE.set(8, 8)?;
+    Resource::NPROC.set(processes, processes)
 }

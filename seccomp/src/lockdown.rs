@@ -52,7 +52,7 @@ impl Lockdown {
         filter: &[&[Rule]],
     ) -> Result<Vec<Refused>, Refused> {
         self.layer(Layer::Memory, memory::seal(code).map_err(at_step))?;
-        self.layer(Layer::Limits, limits::set_processes(processes).map_err(plain))?;
+        self.layer(Layer::Limits, limits::set_last(processes).map_err(plain))?;
         let missing = std::mem::take(&mut self.missing);
         // A filter that cannot be installed is the one layer without which nothing goes on.
         Filter::of(filter)

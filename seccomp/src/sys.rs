@@ -73,6 +73,14 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     .map(drop)
 }
 
+/// Closes every descriptor from `first` on, whoever holds it.
+///
+/// What held one of them must never use or drop it: the caller's process only forks and exits from here on.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the callers (a worker that has loaded everything) leave through `_exit`, so no `OwnedFd` is dropped.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0 as c_ulong) }).map(drop)
+}
+
 /// Puts `from` at number `to`, inheritable, closing what was there.
 ///
 /// The caller must not hold an `OwnedFd` for `to` that it goes on using as what it was.
@@ -134,9 +142,21 @@ pub(crate) fn on_signal(signal: c_int, handler: extern "C" fn(c_int)) -> io::Res
     // SAFETY: sigaction is plain data, for which all zeroes is a value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
-    action.sa_flags = libc::SA_RESTART;
+    action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
     // SAFETY: `action` is fully set and outlives the call; the handlers in this crate are async-signal-safe.
     check(c_long::from(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })).map(drop)
+}
+
+/// Runs `work` and puts `errno` back: for handlers, which may interrupt between a failing call and its look at `errno`.
+pub(crate) fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the location is this thread's own and valid for its life.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let errno = unsafe { *location };
+    let result = work();
+    // SAFETY: as above.
+    unsafe { *location = errno };
+    result
 }
 
 /// Sets a signal to ignored or default.

@@ -1,0 +1,98 @@
+//! The engine, a module's code, and an instance in which no guest code has run.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use void_ipc::message::Unloadable;
+use wasmtime::{Engine, Instance, Module, Store};
+
+use crate::limiter::Limiter;
+
+/// What belongs to one run inside its store.
+#[derive(Debug)]
+pub struct RunState {
+    /// Memory and tables.
+    pub limiter: Limiter,
+}
+
+/// A module, instantiated and untouched: the compiler has turned its start function into an export, so
+/// that nothing of the guest runs before the run process calls it.
+pub struct Template {
+    /// The store, whose instance is [`Template::instance`].
+    pub store: Store<RunState>,
+    /// The instance.
+    pub instance: Instance,
+    module: Module,
+}
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Template").finish_non_exhaustive()
+    }
+}
+
+impl Template {
+    /// Where the module's code lies.
+    pub fn code(&self) -> Range<*const u8> {
+        self.module.image_range()
+    }
+}
+
+/// Makes the engine.
+///
+/// # Errors
+/// wasmtime's, when the configuration does not suit this machine.
+pub fn engine() -> Result<Engine, Unloadable> {
+    let mut config = void_engine::config();
+    config.memory_init_cow(true);
+    Engine::new(&config).map_err(|error| Unloadable::Engine(one_line(&error)))
+}
+
+/// Loads the machine code in `code` and instantiates it.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn load(engine: &Engine, code: OwnedFd, pages_max: u32) -> Result<Template, Unloadable> {
+    let module =
+        deserialize(engine, File::from(code)).map_err(|error| Unloadable::Engine(one_line(&error)))?;
+    if let Some(import) = module.imports().next() {
+        return Err(Unloadable::Import(format!("{}.{}", import.module(), import.name())));
+    }
+    let mut store = Store::new(engine, RunState { limiter: Limiter::new(pages_max) });
+    store.limiter(|state| &mut state.limiter);
+    let instance = Instance::new(&mut store, &module, &[]).map_err(|error| {
+        let message = one_line(&error);
+        match error.downcast_ref::<wasmtime::Trap>() {
+            Some(_) => Unloadable::Trap(message),
+            None if store.data().limiter.refused() => Unloadable::Memory(message),
+            None => Unloadable::Engine(message),
+        }
+    })?;
+    Ok(Template { store, instance, module })
+}
+
+/// The first line of an error and of what caused it, bounded.
+pub fn one_line(error: &wasmtime::Error) -> String {
+    let mut text = format!("{error:#}");
+    if let Some(end) = text.find('\n') {
+        text.truncate(end);
+    }
+    bounded(text, void_ipc::limits::DETAIL_BYTES)
+}
+
+/// Cuts a text at a character's boundary.
+pub fn bounded(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[allow(unsafe_code)]
+fn deserialize(engine: &Engine, code: File) -> wasmtime::Result<Module> {
+    // SAFETY: the file is a memfd that the supervisor sealed after a compiler of this build wrote it for this tenant;
+    // it cannot change. If that compiler was subverted by the module, what runs is confined as that module is.
+    unsafe { Module::deserialize_open_file(engine, code) }
+}

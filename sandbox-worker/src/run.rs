@@ -1,0 +1,124 @@
+//! A run process, from its fork to its end: ready, one request, one answer, gone.
+//!
+//! ```text
+//! forked ─ Ready ▶ waits ─ Start ▶ executes ─ Done ▶ waits for the socket's end ─▶ exit
+//! ```
+//! It ends only when the supervisor has read the answer and closed the socket: taking a process apart
+//! costs more than most runs, and nobody should wait for it.
+
+use void_ipc::limits::{BACKTRACE_FRAMES, DETAIL_BYTES, NAME_BYTES};
+use void_ipc::message::{Claim, FromRun, RunEnd, Start, ToRun, Trap, Value};
+use void_seccomp::wire::Wire;
+use wasmtime::{Func, Val, ValType, WasmBacktrace};
+
+use crate::engine::{Template, bounded, one_line};
+
+/// Serves the one run of this process.
+pub fn serve(template: &mut Template, wire: &mut Wire) -> ! {
+    let served = wire.send(&FromRun::Ready).and_then(|()| {
+        if let Some(ToRun::Start(start)) = wire.receive()? {
+            let end = execute(template, &start);
+            wire.send(&FromRun::Done(end))?;
+            // Nothing else is legal: either the end, or a supervisor that is out of its mind.
+            let _: Option<ToRun> = wire.receive()?;
+        }
+        Ok(())
+    });
+    void_seccomp::exit(if served.is_ok() { 0 } else { 1 })
+}
+
+/// Executes one request and says how it ended.
+pub fn execute(template: &mut Template, start: &Start) -> RunEnd {
+    let claim = attempt(template, start);
+    let limiter = &template.store.data().limiter;
+    RunEnd { claim, mem_pages: limiter.pages(), growth_refused: limiter.refused() }
+}
+
+fn attempt(template: &mut Template, start: &Start) -> Claim {
+    let limiter = &mut template.store.data_mut().limiter;
+    limiter.set_pages_max(start.mem_pages_max);
+    if limiter.pages() > start.mem_pages_max {
+        return Claim::TooLarge { pages: limiter.pages() };
+    }
+    let exported =
+        |template: &mut Template, name: &str| template.instance.get_func(&mut template.store, name);
+    if let Some(name) = &start.start_export {
+        let Some(function) = exported(template, name) else { return Claim::NoSuchExport };
+        if let Err(claim) = call(template, function, &[]) {
+            return claim;
+        }
+    }
+    let Some(function) = exported(template, &start.export) else { return Claim::NoSuchExport };
+    match call(template, function, &start.args) {
+        Ok(values) => Claim::Returned(values),
+        Err(claim) => claim,
+    }
+}
+
+fn call(template: &mut Template, function: Func, arguments: &[Value]) -> Result<Vec<Value>, Claim> {
+    let ty = function.ty(&template.store);
+    let arguments: Vec<Val> = arguments.iter().map(|value| into_engine(*value)).collect();
+    let fits = ty.params().len() == arguments.len()
+        && ty.params().zip(&arguments).all(|(param, argument)| ValType::eq(&param, &argument_type(argument)));
+    if !fits {
+        return Err(Claim::TypeMismatch);
+    }
+    let mut results = vec![Val::I32(0); ty.results().len()];
+    function
+        .call(&mut template.store, &arguments, &mut results)
+        .map_err(|error| Claim::Trapped(describe(&error)))?;
+    results.iter().map(from_engine).collect::<Option<_>>().ok_or(Claim::TypeMismatch)
+}
+
+fn describe(error: &wasmtime::Error) -> Trap {
+    let trap = error.downcast_ref::<wasmtime::Trap>();
+    let message = trap.map_or_else(|| one_line(error), ToString::to_string);
+    let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
+    Trap {
+        stack: trap == Some(&wasmtime::Trap::StackOverflow),
+        message: bounded(message, DETAIL_BYTES),
+        backtrace: frames.iter().take(BACKTRACE_FRAMES).map(frame_line).collect(),
+    }
+}
+
+fn frame_line(frame: &wasmtime::FrameInfo) -> String {
+    let name = match frame.func_name() {
+        Some(name) => bounded(name.to_owned(), NAME_BYTES),
+        None => format!("<function {}>", frame.func_index()),
+    };
+    match frame.module_offset() {
+        Some(offset) => format!("{name} at {offset:#x}"),
+        None => name,
+    }
+}
+
+fn into_engine(value: Value) -> Val {
+    match value {
+        Value::I32(value) => Val::I32(value),
+        Value::I64(value) => Val::I64(value),
+        Value::F32(bits) => Val::F32(bits),
+        Value::F64(bits) => Val::F64(bits),
+        Value::V128(bits) => Val::V128(bits.into()),
+    }
+}
+
+fn argument_type(value: &Val) -> ValType {
+    match value {
+        Val::I64(_) => ValType::I64,
+        Val::F32(_) => ValType::F32,
+        Val::F64(_) => ValType::F64,
+        Val::V128(_) => ValType::V128,
+        _ => ValType::I32,
+    }
+}
+
+fn from_engine(value: &Val) -> Option<Value> {
+    match value {
+        Val::I32(value) => Some(Value::I32(*value)),
+        Val::I64(value) => Some(Value::I64(*value)),
+        Val::F32(bits) => Some(Value::F32(*bits)),
+        Val::F64(bits) => Some(Value::F64(*bits)),
+        Val::V128(bits) => Some(Value::V128(bits.as_u128())),
+        _ => None,
+    }
+}
