@@ -1,0 +1,168 @@
+//! What waits for the writer: a bounded list that the writer takes whole, and the futures of those who wait.
+//! No SQL, and no thread of its own.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use crate::change::Batch;
+use crate::error::WriteError;
+
+/// Batches that may wait before new runs are refused.
+const MAX_JOBS: usize = 16_384;
+/// Bytes that may wait before new runs are refused.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Batches in one group: enough that a commit costs nothing, few enough that the first of them waits a millisecond.
+const MAX_GROUP: usize = 256;
+
+/// What a commit tells: the batch is in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The last event that was written when this batch was; reading events up to it sees the batch's own.
+    pub last_event: u64,
+}
+
+/// Resolves when the group that holds the batch has been committed, or has failed. Dropping it does not undo the batch.
+#[derive(Debug)]
+#[must_use = "a batch is only accepted when its commit has been awaited"]
+pub struct Commit(oneshot::Receiver<Result<Committed, WriteError>>);
+
+impl Commit {
+    /// Waits on a thread that may block.
+    ///
+    /// # Errors
+    /// As for awaiting it.
+    pub fn wait(self) -> Result<Committed, WriteError> {
+        self.0.blocking_recv().unwrap_or(Err(WriteError::Closed))
+    }
+}
+
+impl Future for Commit {
+    type Output = Result<Committed, WriteError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|end| end.unwrap_or(Err(WriteError::Closed)))
+    }
+}
+
+/// A batch and the one who waits for it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) batch: Batch,
+    done: oneshot::Sender<Result<Committed, WriteError>>,
+}
+
+impl Job {
+    pub(crate) fn new(batch: Batch) -> (Self, Commit) {
+        let (done, commit) = oneshot::channel();
+        (Self { batch, done }, Commit(commit))
+    }
+
+    /// Whoever waited may have gone: that is no error.
+    pub(crate) fn answer(self, end: Result<Committed, WriteError>) {
+        let _ = self.done.send(end);
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: Vec<Job>,
+    bytes: usize,
+    closed: bool,
+    sleeping: bool,
+}
+
+/// The list.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+/// What the writer found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Jobs are in the list given.
+    Jobs,
+    /// Nothing came in time.
+    Nothing,
+    /// Nothing is left and nothing will come.
+    Closed,
+}
+
+impl Queue {
+    /// Queues a batch. Batches that must be committed are admitted even when the list is full.
+    pub(crate) fn push(&self, batch: Batch) -> Commit {
+        let weight = batch.weight();
+        let must = batch.until_committed;
+        let (job, commit) = Job::new(batch);
+        let mut state = self.state.lock();
+        let refusal = if state.closed {
+            Some(WriteError::Closed)
+        } else if !must && (state.jobs.len() >= MAX_JOBS || state.bytes + weight > MAX_BYTES) {
+            Some(WriteError::Backlog)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            drop(state);
+            job.answer(Err(refusal));
+            return commit;
+        }
+        state.bytes += weight;
+        state.jobs.push(job);
+        let wake = std::mem::take(&mut state.sleeping);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        commit
+    }
+
+    /// Moves the next group into `group`, waiting for one up to `patience`.
+    pub(crate) fn take(&self, group: &mut Vec<Job>, patience: Duration) -> Taken {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while state.jobs.is_empty() {
+            if state.closed {
+                return Taken::Closed;
+            }
+            state.sleeping = true;
+            let late = self.wake.wait_until(&mut state, deadline).timed_out();
+            state.sleeping = false;
+            if late && state.jobs.is_empty() && !state.closed {
+                return Taken::Nothing;
+            }
+        }
+        if state.jobs.len() <= MAX_GROUP && group.is_empty() {
+            std::mem::swap(&mut state.jobs, group);
+        } else {
+            let many = state.jobs.len().min(MAX_GROUP);
+            group.extend(state.jobs.drain(..many));
+        }
+        let taken: usize = group.iter().map(|job| job.batch.weight()).sum();
+        state.bytes = if state.jobs.is_empty() { 0 } else { state.bytes.saturating_sub(taken) };
+        Taken::Jobs
+    }
+
+    /// Nothing more is taken in; what waits is still written.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.wake.notify_all();
+    }
+
+    /// Batches that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().jobs.len()
+    }
+
+    /// Whether new runs would be refused for lack of room.
+    pub(crate) fn is_full(&self) -> bool {
+        let state = self.state.lock();
+        state.jobs.len() >= MAX_JOBS || state.bytes >= MAX_BYTES
+    }
+}

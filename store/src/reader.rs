@@ -1,0 +1,266 @@
+//! Reading, on a connection that cannot write. Methods block for the time of the read (microseconds from the page
+//! cache, more from a disk): a thread that must not block uses the async methods of [`crate::Store`].
+
+use std::path::Path;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use void_api::{RunId, RunRecord, Status, Timestamp};
+
+use crate::change::KvKey;
+use crate::codes::{CodedMode, CodedStatus, IdBytes, int, uint};
+use crate::error::ReadError;
+use crate::events::{Event, EventKind, RowKind, data_from_record};
+use crate::keys::Known;
+
+/// Rows of events looked at in one call, so that a rare filter does not hold the thread for long.
+const EVENTS_SCANNED: u64 = 20_000;
+
+/// A stored run.
+#[derive(Debug, Clone)]
+pub struct StoredRun {
+    /// Its id.
+    pub run_id: RunId,
+    /// Where it stands.
+    pub status: Status,
+    /// How it was admitted.
+    pub mode: void_api::Mode,
+    /// The record as JSON, the body of `GET /v1/runs/{run_id}`.
+    pub json: Bytes,
+}
+
+impl StoredRun {
+    /// The record.
+    ///
+    /// # Errors
+    /// The stored JSON is no record, which means damage.
+    pub fn record(&self) -> Result<RunRecord, ReadError> {
+        serde_json::from_slice(&self.json).map_err(|_| ReadError::Damaged)
+    }
+
+    /// Reads a row of [`COLUMNS`].
+    pub(crate) fn from_row(row: &Row<'_>) -> Result<Self, ReadError> {
+        let status = row.get::<_, CodedStatus>(1)?.0;
+        let json = row.get_ref(3)?.as_blob().map_err(|_| ReadError::Damaged)?;
+        let mut run = Self {
+            run_id: row.get::<_, IdBytes>(0)?.run_id(),
+            status,
+            mode: row.get::<_, CodedMode>(2)?.0,
+            json: Bytes::copy_from_slice(json),
+        };
+        if status == Status::Running {
+            // The start changed two columns and not the record: most runs are never read in this state.
+            let mut record = run.record()?;
+            record.status = status;
+            record.started_at = row.get::<_, Option<i64>>(4)?.map(uint).map(Timestamp).or(record.started_at);
+            run.json = serde_json::to_vec(&record).map_err(|_| ReadError::Damaged)?.into();
+        }
+        Ok(run)
+    }
+}
+
+/// What [`StoredRun::from_row`] reads, of `runs r`.
+pub(crate) const COLUMNS: &str = "r.run_id, r.status, r.mode, r.record, r.started_at";
+
+/// Which events.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Of this run.
+    pub run_id: Option<RunId>,
+    /// Of this type.
+    pub kind: Option<EventKind>,
+}
+
+/// Some events, in order.
+#[derive(Debug, Clone, Default)]
+pub struct EventPage {
+    /// Those that match.
+    pub events: Vec<Event>,
+    /// Everything up to this number was looked at: go on after it.
+    pub scanned_to: u64,
+    /// The newest event there was. When `scanned_to` has reached it, wait for [`crate::Store::watch_events`].
+    pub newest: u64,
+}
+
+/// A connection of its own; not shared between threads.
+#[derive(Debug)]
+pub struct Reader {
+    pub(crate) conn: Connection,
+}
+
+impl Reader {
+    pub(crate) fn open(path: &Path) -> Result<Self, ReadError> {
+        let conn = Connection::open_with_flags(path, crate::open::flags())?;
+        crate::schema::prepare_reader(&conn)?;
+        Ok(Self { conn })
+    }
+
+    /// One run of a tenant; `None` also where it is another tenant's.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn get(&self, tenant: &str, run_id: RunId) -> Result<Option<StoredRun>, ReadError> {
+        let mut sql = self.conn.prepare_cached(
+            "SELECT r.run_id, r.status, r.mode, r.record, r.started_at
+             FROM runs r JOIN tenants t ON t.id = r.tenant WHERE r.run_id = ?1 AND t.name = ?2",
+        )?;
+        let mut rows = sql.query(params![IdBytes::from(run_id), tenant])?;
+        rows.next()?.map(StoredRun::from_row).transpose()
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn kv_get(&self, key: &KvKey) -> Result<Option<Bytes>, ReadError> {
+        let mut sql = self.conn.prepare_cached(
+            "SELECT v.value FROM tenants t JOIN kv_spaces s ON s.tenant = t.id JOIN kv v ON v.space = s.id
+             WHERE t.name = ?1 AND s.name = ?2 AND v.key = ?3",
+        )?;
+        let value: Option<Vec<u8>> =
+            sql.query_row(params![key.tenant, key.space, key.key], |row| row.get(0)).optional()?;
+        Ok(value.map(Bytes::from))
+    }
+
+    /// The least and the greatest number of the events stored; `None` when there is none.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn event_range(&self) -> Result<Option<(u64, u64)>, ReadError> {
+        let least: Option<(i64, i64)> = self
+            .conn
+            .prepare_cached("SELECT seq, kind FROM events ORDER BY seq LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((least, kind)) = least else { return Ok(None) };
+        let below =
+            RowKind::from_number(kind).and_then(|kind| kind.events().first()).map_or(0, |first| first.0);
+        Ok(Some((uint(least) - below, self.newest_event()?)))
+    }
+
+    fn newest_event(&self) -> Result<u64, ReadError> {
+        let newest: Option<i64> =
+            self.conn.prepare_cached("SELECT max(seq) FROM events")?.query_row([], |row| row.get(0))?;
+        Ok(newest.map_or(0, uint))
+    }
+
+    /// Events with a number greater than `after`, in order, at most `limit` rows. Events whose run has been deleted are
+    /// gone with it.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn events_after(
+        &self,
+        after: u64,
+        filter: &EventFilter,
+        limit: usize,
+    ) -> Result<EventPage, ReadError> {
+        let newest = self.newest_event()?;
+        let mut from = after;
+        let mut tenant = None;
+        let mut run = None;
+        if let Some(name) = &filter.tenant {
+            let Some(id) = self.tenant(name)? else {
+                return Ok(EventPage { events: Vec::new(), scanned_to: newest.max(after), newest });
+            };
+            tenant = Some(id);
+        }
+        if let Some(run_id) = filter.run_id {
+            let found: Option<(i64, Option<i64>)> = self
+                .conn
+                .prepare_cached("SELECT seq, first_event FROM runs WHERE run_id = ?1")?
+                .query_row([IdBytes::from(run_id)], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((seq, first)) = found else {
+                return Ok(EventPage { events: Vec::new(), scanned_to: newest.max(after), newest });
+            };
+            run = Some(seq);
+            // Nothing of the run lies before its first event.
+            from = from.max(first.map_or(newest, uint).saturating_sub(1).min(newest));
+        }
+        let to = newest.min(from.saturating_add(EVENTS_SCANNED));
+        let mut page = EventPage { events: Vec::new(), scanned_to: to.max(after), newest };
+        let mut sql = self.conn.prepare_cached(
+            "SELECT e.seq, e.at, e.kind, t.name, s.name, r.run_id, e.body, r.record
+             FROM events e JOIN runs r ON r.seq = e.run JOIN tenants t ON t.id = e.tenant JOIN sources s ON s.id = e.source
+             WHERE e.seq > ?1 AND e.seq <= ?2 AND (?3 IS NULL OR e.tenant = ?3) AND (?4 IS NULL OR e.run = ?4)
+             ORDER BY e.seq",
+        )?;
+        let mut rows = sql.query(params![int(from), int(to), tenant, run])?;
+        while let Some(row) = rows.next()? {
+            let seq = uint(row.get(0)?);
+            for event in events_of_row(row, seq)? {
+                let wanted = filter.kind.is_none_or(|kind| kind == event.kind);
+                if event.seq > after && wanted {
+                    page.events.push(event);
+                }
+            }
+            if page.events.len() >= limit {
+                page.scanned_to = seq;
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    pub(crate) fn tenant(&self, name: &str) -> Result<Option<i64>, ReadError> {
+        let mut sql = self.conn.prepare_cached("SELECT id FROM tenants WHERE name = ?1")?;
+        Ok(sql.query_row([name], |row| row.get(0)).optional()?)
+    }
+
+    pub(crate) fn key(&self, tenant: &str, key: &str, now: u64) -> Result<Option<Known>, ReadError> {
+        let mut sql = self.conn.prepare_cached(
+            "SELECT k.fingerprint, k.run_id, k.expires_at FROM tenants t JOIN keys k ON k.tenant = t.id
+             WHERE t.name = ?1 AND k.key = ?2 AND k.expires_at > ?3",
+        )?;
+        let known = sql.query_row(params![tenant, key, int(now)], |row| {
+            Ok(Known {
+                fingerprint: row.get(0)?,
+                run_id: row.get::<_, IdBytes>(1)?.run_id(),
+                expires_at: uint(row.get(2)?),
+            })
+        });
+        Ok(known.optional()?)
+    }
+
+    /// Calls `each` with the tenant and key of every idempotency key.
+    pub(crate) fn each_key(&self, mut each: impl FnMut(&str, &str)) -> Result<(), ReadError> {
+        let mut sql = self
+            .conn
+            .prepare("SELECT t.name, k.key FROM keys k JOIN tenants t ON t.id = k.tenant ORDER BY k.id")?;
+        let mut rows = sql.query([])?;
+        while let Some(row) = rows.next()? {
+            let damaged = |_| ReadError::Damaged;
+            each(row.get_ref(0)?.as_str().map_err(damaged)?, row.get_ref(1)?.as_str().map_err(damaged)?);
+        }
+        Ok(())
+    }
+}
+
+/// The one or two events of a row.
+fn events_of_row(row: &Row<'_>, seq: u64) -> Result<Vec<Event>, ReadError> {
+    let kind = RowKind::from_number(row.get(2)?).ok_or(ReadError::Damaged)?;
+    let run_id = row.get::<_, IdBytes>(5)?.run_id();
+    let record = row.get_ref(7)?.as_blob().map_err(|_| ReadError::Damaged)?;
+    let at = uint(row.get(1)?);
+    let mut events = Vec::with_capacity(2);
+    for &(below, event) in kind.events() {
+        let data = match event {
+            EventKind::GuestEmit => row.get::<_, Option<Vec<u8>>>(6)?.map_or_else(Bytes::new, Bytes::from),
+            own => data_from_record(own, record).map_err(|_| ReadError::Damaged)?,
+        };
+        events.push(Event {
+            seq: seq - below,
+            // Of a pair the row has the time of the end; the run was accepted at the time of its id.
+            at: if below == 0 { at } else { run_id.unix_ms().min(at) },
+            kind: event,
+            tenant: row.get::<_, Box<str>>(3)?,
+            source: row.get::<_, Box<str>>(4)?,
+            run_id,
+            data,
+        });
+    }
+    Ok(events)
+}

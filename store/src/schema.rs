@@ -1,0 +1,132 @@
+//! The tables, their versions, and how a connection is set up. No queries of the service.
+//!
+//! Layout, with the reason for each choice:
+//! - `runs.seq` is the order of acceptance: lists and retention go by it. It grows even when the clock jumps back, and
+//!   is never used twice (the newest run is never deleted), because events refer to it.
+//! - `runs_list` covers every filter of a list but labels, so that looking for the few errors of a tenant among a
+//!   million finished runs reads 12 bytes a run and not the run.
+//! - `runs_open` holds only what has not ended: recovery does not depend on how much history there is.
+//! - `pending` is what executing an accepted run takes; the row goes when the run starts.
+//! - `events` holds no copy of what the run's record says. Data of a run's own events is made from the record when they
+//!   are read; only what guests emit is kept in `body`. A run that begins and ends in one commit has one row for both
+//!   of its events (see `events.rs`).
+//! - Tenants and sources are small numbers, because they stand in every row.
+
+use rusqlite::Connection;
+
+/// The newest schema known here.
+pub(crate) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// "void" in ASCII, in the file's header: tells our file from another program's.
+pub(crate) const APPLICATION_ID: i32 = 0x766f_6964;
+
+/// Element `n` leads from version `n` to `n + 1`.
+pub(crate) const MIGRATIONS: &[&str] = &[V1];
+
+const V1: &str = "
+CREATE TABLE tenants (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE sources (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+
+CREATE TABLE runs (
+    seq         INTEGER PRIMARY KEY,
+    run_id      BLOB NOT NULL,
+    tenant      INTEGER NOT NULL,
+    status      INTEGER NOT NULL,
+    mode        INTEGER NOT NULL,
+    labels      INTEGER NOT NULL,
+    started_at  INTEGER,
+    ended_at    INTEGER,
+    first_event INTEGER,
+    last_event  INTEGER,
+    record      BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX runs_id ON runs (run_id);
+CREATE INDEX runs_list ON runs (tenant, seq, status, mode);
+CREATE INDEX runs_open ON runs (seq) WHERE status < 2;
+
+CREATE TABLE pending (run INTEGER PRIMARY KEY, request BLOB NOT NULL, policy BLOB NOT NULL) STRICT;
+
+CREATE TABLE labels (
+    tenant INTEGER NOT NULL,
+    label  TEXT NOT NULL,
+    run    INTEGER NOT NULL,
+    PRIMARY KEY (tenant, label, run)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+    seq    INTEGER PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    kind   INTEGER NOT NULL,
+    tenant INTEGER NOT NULL,
+    source INTEGER NOT NULL,
+    run    INTEGER NOT NULL,
+    body   BLOB
+) STRICT;
+
+CREATE TABLE keys (
+    id          INTEGER PRIMARY KEY,
+    tenant      INTEGER NOT NULL,
+    key         TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    run_id      BLOB NOT NULL,
+    expires_at  INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX keys_key ON keys (tenant, key);
+
+CREATE TABLE kv_spaces (
+    id     INTEGER PRIMARY KEY,
+    tenant INTEGER NOT NULL,
+    name   TEXT NOT NULL,
+    keys   INTEGER NOT NULL,
+    UNIQUE (tenant, name)
+) STRICT;
+CREATE TABLE kv (
+    space INTEGER NOT NULL,
+    key   BLOB NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (space, key)
+) STRICT, WITHOUT ROWID;
+";
+
+/// How long a statement waits for a lock of another process before it gives up.
+pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Pages of the WAL (4 KiB each) after which it is copied into the database, away from the writer.
+pub(crate) const CHECKPOINT_PAGES: u32 = 4_096;
+
+/// Sets up the connection that writes.
+pub(crate) fn prepare_writer(conn: &Connection, full_durability: bool) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    // The WAL is copied by its own thread: see `checkpoint.rs`.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "synchronous", if full_durability { "FULL" } else { "NORMAL" })?;
+    conn.pragma_update(None, "cache_size", -32_768)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // Keeps a WAL that once grew from keeping its disk space for ever.
+    conn.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    conn.pragma_update(None, "foreign_keys", false)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Sets up a connection that only reads.
+pub(crate) fn prepare_reader(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.pragma_update(None, "query_only", true)?;
+    conn.pragma_update(None, "cache_size", -8_192)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Brings a database to the newest version, each step in its own transaction.
+pub(crate) fn migrate(conn: &mut Connection, from: u32) -> rusqlite::Result<()> {
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(from as usize) {
+        let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", index as u32 + 1)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
