@@ -15,25 +15,37 @@ pub fn wat(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A valid module of about `mebibytes` MiB of dense arithmetic: small to check, long to compile.
-pub fn slow_to_compile_module(mebibytes: usize) -> Vec<u8> {
+/// A valid module of about `kibibytes` KiB of dense arithmetic: small to check, long to compile.
+pub fn slow_to_compile_module(kibibytes: usize) -> Vec<u8> {
     // get 0, const 0x12345, mul, get 1, rotl, get 0, xor, tee 1, const 7, shr_u, get 1, add, set 0
     const STEP: &[u8] = &[
-        0x20, 0, 0x41, 0xc5, 0xc6, 0x04, 0x6c, 0x20, 1, 0x77, 0x20, 0, 0x73, 0x22, 1, 0x41, 7, 0x76, 0x20, 1, 0x6a,
-        0x21, 0,
+        0x20, 0, 0x41, 0xc5, 0xc6, 0x04, 0x6c, 0x20, 1, 0x77, 0x20, 0, 0x73, 0x22, 1, 0x41, 7, 0x76, 0x20, 1,
+        0x6a, 0x21, 0,
     ];
     let mut body = vec![0];
     while body.len() < 64 << 10 {
         body.extend_from_slice(STEP);
     }
     body.extend_from_slice(&[0x20, 0, 0x0b]);
-    module_of(&body, mebibytes * 16)
+    module_of(&body, kibibytes.div_ceil(64))
 }
 
 /// A valid module of `count` functions that do nothing.
-pub fn call_heavy_module(count: usize) -> Vec<u8> {
+pub fn module_of_many_functions(count: usize) -> Vec<u8> {
     // get 0, end
     module_of(&[0, 0x20, 0, 0x0b], count)
+}
+
+/// The same module with bytes of its own: a custom section that means nothing holds the number.
+pub fn marked(module: &[u8], number: usize) -> Vec<u8> {
+    let mut content = vec![4];
+    content.extend_from_slice(b"mark");
+    content.extend(number.to_le_bytes());
+    let mut marked = module.to_vec();
+    marked.push(0);
+    marked.extend(leb(content.len()));
+    marked.extend(content);
+    marked
 }
 
 /// `count` functions of type (i32, i32) -> i32 with the same body; the first is exported as `run`.

@@ -1,5 +1,6 @@
 //! A small blocking HTTP/1.1 client over one connection, which lets a test also send what no proper client would.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -49,7 +50,10 @@ impl Response {
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(detail.len() > 8 && !detail.contains('\n'), "one sentence is wanted: {problem}");
         assert_eq!(problem["error"], problem["detail"], "`error` is the same sentence: {problem}");
-        assert!(!detail.contains("panicked") && !detail.contains("/home/") && !detail.contains(".rs:"), "{detail}");
+        assert!(
+            !detail.contains("panicked") && !detail.contains("/home/") && !detail.contains(".rs:"),
+            "{detail}"
+        );
         let code = problem["code"].as_str().unwrap_or_else(|| panic!("no code: {problem}"));
         assert!(code.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "not snake_case: {code}");
         code.to_owned()
@@ -59,6 +63,8 @@ impl Response {
 /// One connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
+    /// For each answer to come: whether it is one to HEAD, which has no body whatever its length says.
+    to_head: VecDeque<bool>,
 }
 
 impl Client {
@@ -68,7 +74,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(GIVE_UP))?;
         stream.set_write_timeout(Some(GIVE_UP))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(stream), to_head: VecDeque::new() })
     }
 
     /// Sends one request and reads its answer. `Host` and `Content-Length` are added.
@@ -91,6 +97,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<()> {
+        self.to_head.push_back(method == "HEAD");
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -132,6 +139,9 @@ impl Client {
             }
         }
         let mut response = Response { status, headers, body: Vec::new() };
+        if self.to_head.pop_front().unwrap_or(false) {
+            return Ok(response);
+        }
         if response.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             response.body = self.read_chunks()?;
         } else if let Some(length) = response.header("content-length") {
@@ -182,4 +192,44 @@ fn is_hang_up(error: &io::Error) -> bool {
 
 fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {what:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::Client;
+
+    /// A client of a peer that says `answer` and closes.
+    fn client_hearing(answer: &'static [u8]) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            stream.write_all(answer).unwrap();
+        });
+        Client::connect(address).unwrap()
+    }
+
+    #[test]
+    fn bodies_are_read_by_length_and_by_chunks() {
+        let mut client = client_hearing(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello\
+              HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+        );
+        client.send_request("GET", "/", &[], &[]).unwrap();
+        let first = client.read_response().unwrap();
+        assert_eq!((first.status, first.text().as_str(), first.header("x-a")), (201, "hello", Some("b")));
+        assert_eq!(client.read_response().unwrap().text(), "abcde");
+        assert!(client.is_closed_by_server());
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body() {
+        let mut client = client_hearing(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        let response = client.request("HEAD", "/", &[], &[]).unwrap();
+        assert_eq!((response.status, response.body.len()), (200, 0));
+    }
 }

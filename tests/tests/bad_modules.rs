@@ -1,0 +1,204 @@
+//! Modules that are none, or that are meant to hurt: refused or ended with a reason, the supervisor's memory flat.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
+
+use std::time::Duration;
+
+use serde_json::json;
+use void_tests::{Server, eventually, guest, module_of_many_functions, slow_to_compile_module, wat};
+
+/// How a module came to grief: the code with which its upload was refused, or the reason with which its run ended.
+fn verdict(server: &Server, module: &[u8]) -> (String, String) {
+    let response = server.put_module(module);
+    if response.status >= 400 {
+        return (response.problem(), response.json()["detail"].as_str().unwrap_or_default().to_owned());
+    }
+    let cid = response.json()["cid"].as_str().expect("a CID").to_owned();
+    let run = server.run(&cid, "run", json!([1, 2]));
+    assert_eq!(run.status(), "error", "{}", run.record());
+    (run.reason().to_owned(), run.error().to_owned())
+}
+
+/// Nothing is left of a compiler, and runs go on.
+fn all_is_well(server: &Server) {
+    eventually("no compiler is left", Duration::from_secs(10), || {
+        server.processes("void-compiler").is_empty()
+    });
+    let cid = server.upload_guest("add");
+    assert_eq!(server.run(&cid, "add", json!([2, 3])).result(), &json!(5));
+}
+
+/// The most memory that the supervisor has ever had, in MiB.
+fn peak_mib(server: &Server) -> u64 {
+    server.process().kib("VmHWM") >> 10
+}
+
+#[test]
+fn what_is_not_wasm_is_refused() {
+    let server = Server::start();
+    let add = guest("add");
+    let component = b"\0asm\x0d\0\x01\0".as_slice();
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("nothing", vec![]),
+        ("text", b"(module)".to_vec()),
+        ("half a magic number", b"\0as".to_vec()),
+        ("a magic number alone", b"\0asm".to_vec()),
+        ("an unknown version", b"\0asm\x02\0\0\0".to_vec()),
+        ("an empty component", component.to_vec()),
+        ("an ELF file", std::fs::read("/proc/self/exe").expect("own executable")[..100_000].to_vec()),
+        ("zeroes", vec![0; 100_000]),
+        ("a module with rubbish behind it", [add.as_slice(), b"rubbish"].concat()),
+        ("a section longer than the file", b"\0asm\x01\0\0\0\x01\xff\xff\xff\xff\x0f".to_vec()),
+        ("a module cut in the middle", add[..add.len() / 2].to_vec()),
+        ("a module without its last byte", add[..add.len() - 1].to_vec()),
+    ];
+    for (what, module) in cases {
+        let (code, sentence) = verdict(&server, &module);
+        assert_eq!(code, "module_invalid", "{what}: {sentence}");
+    }
+    all_is_well(&server);
+}
+
+#[test]
+fn a_module_cut_anywhere_is_refused_or_runs_without_harm() {
+    let server = Server::start();
+    let whole = guest("traps");
+    for length in (0..whole.len()).step_by(7) {
+        let response = server.put_module(&whole[..length]);
+        if response.status < 400 {
+            let cid = response.json()["cid"].as_str().expect("a CID").to_owned();
+            let run = server.run(&cid, "unreachable", json!([]));
+            assert!(
+                matches!(run.reason(), "module_invalid" | "entry_not_found"),
+                "{length}: {}",
+                run.record()
+            );
+        }
+    }
+    all_is_well(&server);
+}
+
+#[test]
+fn what_the_engine_does_not_offer_is_refused() {
+    let server = Server::start();
+    for (what, text) in [
+        ("shared memory", r#"(module (memory 1 1 shared) (func (export "run")))"#),
+        ("a type error", r#"(module (func (export "run") (result i32) i64.const 0))"#),
+        ("an unknown local", r#"(module (func (export "run") local.get 7 drop))"#),
+    ] {
+        let (code, sentence) = verdict(&server, &wat(text));
+        assert_eq!(code, "module_invalid", "{what}: {sentence}");
+    }
+    all_is_well(&server);
+}
+
+#[test]
+fn an_unknown_import_is_named() {
+    let server = Server::start();
+    for (name, wanted) in [("unknown_import", "mystery_function"), ("wrong_import", "random_get")] {
+        let (code, sentence) = verdict(&server, &guest(name));
+        assert_eq!(code, "module_invalid", "{sentence}");
+        assert!(sentence.contains(wanted), "the import is named: {sentence}");
+    }
+    all_is_well(&server);
+}
+
+#[test]
+fn a_hundred_megabytes_are_refused_and_not_kept_in_memory() {
+    let server = Server::start();
+    let before = peak_mib(&server);
+    let mut module = slow_to_compile_module(1 << 10);
+    module.resize(100 << 20, 0);
+    let response = server.put_module(&module);
+    assert_eq!((response.status, response.problem().as_str()), (413, "module_too_large"));
+
+    // Not announced: refused when it is over.
+    let mut client = server.connect();
+    client
+        .send_raw(b"PUT /v1/modules HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .expect("a head can be sent");
+    let chunk = [b"100000\r\n".as_slice(), &module[..1 << 20], b"\r\n"].concat();
+    for _ in 0..100 {
+        if client.send_raw(&chunk).is_err() {
+            break;
+        }
+    }
+    if let Ok(response) = client.read_response() {
+        assert_eq!(response.status, 413);
+    }
+    let grown = peak_mib(&server) - before;
+    assert!(grown < 160, "the supervisor grew by {grown} MiB");
+    eventually("the supervisor gives the memory back", Duration::from_secs(10), || {
+        server.process().kib("VmRSS") >> 10 < before + 48
+    });
+    all_is_well(&server);
+}
+
+#[test]
+fn a_million_functions_end_with_a_reason() {
+    let server = Server::start();
+    let before = peak_mib(&server);
+    let (code, sentence) = verdict(&server, &module_of_many_functions(1_000_001));
+    assert_eq!(code, "module_invalid", "{sentence}");
+    let response = server.put_module(&module_of_many_functions(999_999));
+    if response.status < 400 {
+        let cid = response.json()["cid"].as_str().expect("a CID").to_owned();
+        let run = server.run(&cid, "run", json!([1, 2]));
+        assert!(
+            run.status() == "finished" || matches!(run.reason(), "compile_budget" | "module_invalid"),
+            "{}",
+            run.record()
+        );
+    }
+    let grown = peak_mib(&server) - before;
+    assert!(grown < 200, "the supervisor grew by {grown} MiB");
+    all_is_well(&server);
+}
+
+#[test]
+fn what_takes_too_long_to_compile_ends_in_compile_budget() {
+    let server = Server::start();
+    let module = slow_to_compile_module(40 << 10);
+    let response = server.put_module(&module);
+    assert_eq!(response.status, 201, "{}", response.text());
+    let cid = response.json()["cid"].as_str().expect("a CID").to_owned();
+    let add = server.upload_guest("add");
+    let request = json!({"target": {"cid": cid}, "entry": "run", "args": [1, 2]});
+    let slow = server.exec(request.clone()).start();
+    // Others do not wait for it.
+    assert_eq!(server.run(&add, "add", json!([2, 3])).result(), &json!(5));
+    let run = server.wait_for(&slow);
+    run.failed_with("compile_budget");
+    assert_eq!(run.usage("cpu_ms"), 0, "compiling is not the guest's CPU time");
+    all_is_well(&server);
+}
+
+#[test]
+fn an_upload_tells_what_the_module_is() {
+    let server = Server::start();
+    let response = server.put_module(&guest("add"));
+    assert_eq!(response.status, 201, "{}", response.text());
+    let info = response.json();
+    assert_eq!(info["kind"], "module");
+    assert_eq!(info["size"], guest("add").len());
+    assert_eq!(info["imports"], json!([]));
+    assert_eq!(info["exports"][0]["name"], "add");
+    assert_eq!(info["exports"][0]["kind"], "func");
+    assert_eq!(info["sha256"].as_str().map(|hash| hash.trim_start_matches("sha256:").len()), Some(64));
+    let cid = info["cid"].as_str().expect("a CID");
+    let again = server.get(&format!("/v1/modules/{cid}"));
+    assert_eq!((again.status, again.json()), (200, info.clone()));
+    let command = server.put_module(&guest("start_export")).json();
+    assert_eq!(command["kind"], "command");
+}
+
+#[test]
+fn the_known_answer_for_a_cid() {
+    // The empty module's, computed with other tools.
+    let server = Server::start();
+    let info = server.put_module(b"\0asm\x01\0\0\0").json();
+    assert_eq!(
+        info["sha256"].as_str().map(|hash| hash.trim_start_matches("sha256:").to_owned()).as_deref(),
+        Some("93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476")
+    );
+    assert_eq!(info["cid"], "bafkreieturf3xfwhkeqy4taa2r46jqkdlajcuoe2zsqwebnr4tinyx4uoy");
+}
