@@ -1,0 +1,50 @@
+//! What a source is to the chain: asked for one module, it delivers verified bytes or says why not.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::answer::{Miss, SourceKind};
+use crate::verify::Verified;
+use crate::want::Want;
+
+/// A module that a source delivered.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) module: Verified,
+    /// For a DAG, its blocks as a CAR: the proof that the cache keeps, since the file alone cannot be compared
+    /// with the root.
+    pub(crate) proof: Option<Vec<Bytes>>,
+    /// Which of the source's places had it, as it may be shown to a tenant.
+    pub(crate) place: Option<String>,
+}
+
+impl From<Verified> for Found {
+    fn from(module: Verified) -> Self {
+        Self { module, proof: None, place: None }
+    }
+}
+
+pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Found, Miss>> + Send + 'a>>;
+
+/// A place where modules may be. Implemented by the manifests, the cache, Kubo and the gateways.
+pub(crate) trait Source: Send + Sync {
+    fn kind(&self) -> SourceKind;
+
+    /// Its name in answers; no host path.
+    fn name(&self) -> &str;
+
+    /// Looks for the module. Only verified bytes can be returned.
+    fn fetch<'a>(&'a self, want: &'a Want) -> Fetch<'a>;
+}
+
+/// Runs blocking work on the runtime's blocking threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Miss> + Send + 'static,
+) -> Result<T, Miss> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(Miss::Failed("could not be read, by a fault of the service".to_owned())),
+    }
+}

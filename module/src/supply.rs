@@ -1,0 +1,349 @@
+//! The supply: from a target to verified bytes, by memory, uploads, and the chain of sources.
+//!
+//! It has threads of its own. Callers run on pinned, single-threaded runtimes that must not wait for a disk, a slow
+//! gateway or the hash of 50 MB, and a fetch must outlive the request that started it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use void_api::{CidText, Target};
+
+use crate::answer::{Answer, Miss, SourceKind};
+use crate::cache::Cache;
+use crate::config::SupplyConfig;
+use crate::error::{ResolveError, SupplyError, UploadError};
+use crate::files::Trouble;
+use crate::flight::{Flights, Key, Outcome};
+use crate::hot::Hot;
+use crate::manifest::{AstClaim, Manifests};
+use crate::remote::{Gateway, Kubo, Remote};
+use crate::source::Source;
+use crate::stats::{Stats, StatsSnapshot};
+use crate::uploads::{Stored, Uploads};
+use crate::verify::{Digest, Verified};
+use crate::want::{Ask, Want};
+
+/// A module whose every byte was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// CIDv1 `raw` of the bytes, also where another CID was asked for.
+    pub cid: String,
+    /// sha256 of the bytes.
+    pub sha256: [u8; 32],
+    /// The bytes. Hostile: verified to be the ones named, not to be harmless.
+    pub bytes: Bytes,
+    /// The kind of source that delivered them.
+    pub source: SourceKind,
+    /// Which one of that kind: a gateway's host, a manifest's folder and file.
+    pub fetched_from: Option<String>,
+}
+
+impl Module {
+    fn new(verified: &Verified, source: SourceKind, fetched_from: Option<String>) -> Arc<Self> {
+        let sha256 = *verified.sha256();
+        let cid = CidText::raw(sha256).to_string();
+        Arc::new(Self { cid, sha256, bytes: verified.bytes().clone(), source, fetched_from })
+    }
+}
+
+/// Module supply. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Supply {
+    inner: Arc<Inner>,
+    /// The threads end with the last clone.
+    threads: Arc<Threads>,
+}
+
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waiting for a slow gateway here would hold up whoever drops the last clone.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Inner {
+    hot: Hot,
+    uploads: Uploads,
+    manifests: Manifests,
+    cache: Option<Arc<Cache>>,
+    /// In asking order.
+    sources: Vec<Arc<dyn Source>>,
+    flights: Arc<Flights>,
+    stats: Arc<Stats>,
+    fetches: Arc<Semaphore>,
+    tenants: Mutex<HashMap<String, Weak<Semaphore>>>,
+    fetches_per_tenant: usize,
+    max_file: u64,
+}
+
+impl Supply {
+    /// Opens the folders, checks the addresses and starts the threads. Asks no source yet.
+    ///
+    /// Call it on a thread that is not pinned to a CPU, after anything that must be forked: threads inherit both.
+    pub fn new(config: SupplyConfig) -> Result<Self, SupplyError> {
+        let stats = Arc::new(Stats::default());
+        let max_file = config.max_file_size;
+        let uploads = Uploads::open(config.state_dir.join("modules"), config.upload_quota, max_file)?;
+        let manifests = Manifests::new(config.manifest_dirs, config.manifest_recheck, max_file);
+        let cache = config
+            .cache_dir
+            .map(|folder| Arc::new(Cache::new(folder, config.cache_max_bytes, max_file, stats.clone())));
+        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::new(manifests.clone())];
+        if let Some(cache) = &cache {
+            sources.push(cache.clone());
+        }
+        if let Some(address) = &config.ipfs_api {
+            sources.push(Arc::new(Remote::new(Kubo::new(address, max_file)?, config.fetch_timeout)));
+        }
+        for address in &config.gateways {
+            sources.push(Arc::new(Remote::new(Gateway::new(address, max_file)?, config.fetch_timeout)));
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(8)
+            .thread_name("module-supply")
+            .enable_all()
+            .build()
+            .map_err(|error| SupplyError::Threads(error.kind()))?;
+        let inner = Inner {
+            hot: Hot::new(config.hot_max_bytes),
+            uploads,
+            manifests,
+            cache,
+            sources,
+            flights: Arc::default(),
+            stats,
+            fetches: Arc::new(Semaphore::new(config.fetches.max(1))),
+            tenants: Mutex::default(),
+            fetches_per_tenant: config.fetches_per_tenant.max(1),
+            max_file,
+        };
+        Ok(Self { inner: Arc::new(inner), threads: Arc::new(Threads(Some(runtime))) })
+    }
+
+    /// The module that `target` names, as `tenant` may see it. From memory at the price of a map look-up; else from
+    /// the first source that has it. Requests for one module at the same time share one fetch, which goes on when
+    /// the caller is gone.
+    pub async fn resolve(&self, tenant: &str, target: &Target) -> Result<Arc<Module>, ResolveError> {
+        match Ask::from(target) {
+            Ask::Bytes(want) => self.bytes(tenant, &want).await,
+            Ask::Ast(digest) => self.ast(tenant, &digest).await,
+        }
+    }
+
+    async fn ast(&self, tenant: &str, digest: &Digest) -> Result<Arc<Module>, ResolveError> {
+        let what = Ask::Ast(*digest).to_string();
+        let manifests = |said| Answer {
+            source: SourceKind::Manifest,
+            name: self.inner.manifests.name().to_owned(),
+            said,
+        };
+        let Some(on) = self.handle() else { return Err(ResolveError::Internal { what }) };
+        let (claim, index) = self.inner.manifests.ast(on, digest).await;
+        match claim {
+            None => Err(ResolveError::NotFound { what, answers: vec![manifests(index.not_listed())] }),
+            Some(AstClaim::Ambiguous { first, second }) => {
+                Err(ResolveError::Ambiguous { what, first, second })
+            }
+            Some(AstClaim::One { want, sha256, said_by }) => {
+                let module = self.bytes(tenant, &want).await.map_err(|error| error.named_as(&what))?;
+                match sha256 {
+                    Some(stated) if stated != module.sha256 => {
+                        let said = format!("{said_by} says another sha256 than the bytes of its CID have");
+                        Err(ResolveError::Unverified { what, answers: vec![manifests(said)] })
+                    }
+                    _ => Ok(module),
+                }
+            }
+        }
+    }
+
+    async fn bytes(&self, tenant: &str, want: &Want) -> Result<Arc<Module>, ResolveError> {
+        if let Some(module) = self.inner.remembered(tenant, want) {
+            self.inner.stats.memory_hit();
+            return Ok(module);
+        }
+        let mut said = Miss::Absent("this tenant has not uploaded it".to_owned());
+        if let Some(digest) = self.inner.file_digest(want)
+            && self.inner.uploads.has(tenant, &digest)
+        {
+            match self.upload_of(tenant, digest).await {
+                Ok(module) => return Ok(module),
+                Err(miss) => said = miss,
+            }
+        }
+        let inner = self.inner.clone();
+        let (owner, wanted) = (tenant.to_owned(), *want);
+        let outcome = match self.handle() {
+            Some(on) => {
+                let landed = || self.inner.remembered(tenant, want);
+                let fetch = move || async move { inner.fetch(&owner, &wanted).await };
+                self.inner.flights.join(on, Key::Shared(*want), landed, fetch).await
+            }
+            None => None,
+        };
+        let outcome = outcome.unwrap_or_else(|| Err(ResolveError::Internal { what: want.to_string() }));
+        outcome.map_err(|error| error.after_uploads(said))
+    }
+
+    /// Reads a tenant's own upload. The error is what the uploads answer.
+    async fn upload_of(&self, tenant: &str, digest: Digest) -> Result<Arc<Module>, Miss> {
+        let fault = || Miss::Failed("could not be read, by a fault of the service".to_owned());
+        let on = self.handle().ok_or_else(fault)?;
+        let want = Want::Raw(digest);
+        let key = Key::Upload(tenant.into(), want);
+        let (inner, owner) = (self.inner.clone(), tenant.to_owned());
+        let fetch = move || async move { inner.read_upload(owner, digest).await };
+        let landed = || self.inner.remembered(tenant, &want);
+        match self.inner.flights.join(on, key, landed, fetch).await {
+            Some(Ok(module)) => Ok(module),
+            Some(Err(ResolveError::Unverified { .. })) => {
+                Err(Miss::Lied("held other bytes, removed".to_owned()))
+            }
+            Some(Err(error)) => {
+                Err(Miss::Failed(error.answers().first().map_or_else(String::new, |a| a.said.clone())))
+            }
+            None => Err(fault()),
+        }
+    }
+
+    /// Keeps a module in the tenant's uploads and in memory. When this returns, the disk has it.
+    pub async fn upload(&self, tenant: &str, bytes: Bytes) -> Result<Stored, UploadError> {
+        let size = bytes.len() as u64;
+        if size > self.inner.max_file {
+            return Err(UploadError::TooLarge { size, max: self.inner.max_file });
+        }
+        let on = self.handle().ok_or(UploadError::Internal)?;
+        let (inner, tenant) = (self.inner.clone(), tenant.to_owned());
+        let work = move || {
+            let verified = Verified::named_by_itself(bytes);
+            let new = inner.uploads.store(&tenant, &verified)?;
+            let module = Module::new(&verified, SourceKind::Uploads, None);
+            let stored = Stored { cid: module.cid.clone(), sha256: module.sha256, size, new };
+            inner.hot.keep(&tenant, module);
+            Ok(stored)
+        };
+        // By way of a thread of ours: a blocking thread inherits the CPUs of the thread that asks for it.
+        let done = on.spawn(async move { tokio::task::spawn_blocking(work).await }).await;
+        match done {
+            Ok(Ok(result)) => result,
+            _ => Err(UploadError::Internal),
+        }
+    }
+
+    /// Counts for the metrics.
+    pub fn stats(&self) -> StatsSnapshot {
+        let mut snapshot = self.inner.stats.snapshot();
+        (snapshot.memory_modules, snapshot.memory_bytes) = self.inner.hot.size();
+        snapshot
+    }
+
+    fn handle(&self) -> Option<&Handle> {
+        self.threads.0.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Inner {
+    /// The digest of the file's bytes, where the wish says it or a walk has found it out.
+    fn file_digest(&self, want: &Want) -> Option<Digest> {
+        match want {
+            Want::Raw(digest) => Some(*digest),
+            Want::Dag(root) => self.hot.file_of_root(root),
+        }
+    }
+
+    fn remembered(&self, tenant: &str, want: &Want) -> Option<Arc<Module>> {
+        self.hot.get(tenant, &self.file_digest(want)?)
+    }
+
+    async fn read_upload(self: Arc<Self>, tenant: String, digest: Digest) -> Outcome {
+        let inner = self.clone();
+        let owner = tenant.clone();
+        let read = tokio::task::spawn_blocking(move || inner.uploads.read(&owner, &digest)).await;
+        let what = Want::Raw(digest).to_string();
+        let answer = |said| vec![Answer { source: SourceKind::Uploads, name: "uploads".to_owned(), said }];
+        let trouble = match read {
+            Ok(Ok(verified)) => {
+                self.stats.found(SourceKind::Uploads, verified.bytes().len());
+                return Ok(self.hot.keep(&tenant, Module::new(&verified, SourceKind::Uploads, None)));
+            }
+            Ok(Err(trouble)) => trouble,
+            Err(_) => return Err(ResolveError::Internal { what }),
+        };
+        let said = trouble.said();
+        let miss = match trouble {
+            Trouble::OtherBytes => Miss::Lied(said.clone()),
+            _ => Miss::Failed(said.clone()),
+        };
+        self.stats.missed(SourceKind::Uploads, &miss);
+        match miss {
+            Miss::Lied(_) => Err(ResolveError::Unverified { what, answers: answer(said) }),
+            _ => Err(ResolveError::NotFound { what, answers: answer(said) }),
+        }
+    }
+
+    /// Asks the shared sources one after the other.
+    async fn fetch(&self, tenant: &str, want: &Want) -> Outcome {
+        let mut misses = Vec::new();
+        let mut turn = None;
+        for source in &self.sources {
+            let kind = source.kind();
+            let network = matches!(kind, SourceKind::Ipfs | SourceKind::Gateway);
+            if network && turn.is_none() {
+                turn = Some(self.turn(tenant).await);
+            }
+            match source.fetch(want).await {
+                Ok(found) => {
+                    self.stats.found(kind, found.module.bytes().len());
+                    if let (true, Some(cache)) = (network, &self.cache) {
+                        cache.keep(want, &found);
+                    }
+                    if let Want::Dag(root) = want {
+                        self.hot.learn_root(*root, *found.module.sha256());
+                    }
+                    let place = found.place.or_else(|| network.then(|| source.name().to_owned()));
+                    return Ok(self.hot.keep(tenant, Module::new(&found.module, kind, place)));
+                }
+                Err(miss) => {
+                    self.stats.missed(kind, &miss);
+                    tracing::debug!(%want, source = source.name(), said = miss.said(), "source did not deliver");
+                    let final_word = matches!(miss, Miss::Invalid(_));
+                    let said = miss.said().to_owned();
+                    misses.push((miss, Answer { source: kind, name: source.name().to_owned(), said }));
+                    if final_word {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(ResolveError::from_misses(want.to_string(), misses))
+    }
+
+    /// A turn at the network: one of all tenants' together, and one of the tenant's own, so that a tenant that asks
+    /// for a thousand modules that nobody has cannot keep the others from theirs.
+    async fn turn(&self, tenant: &str) -> [Option<OwnedSemaphorePermit>; 2] {
+        let own = {
+            let mut tenants = self.tenants.lock();
+            match tenants.get(tenant).and_then(Weak::upgrade) {
+                Some(own) => own,
+                None => {
+                    tenants.retain(|_, own| own.strong_count() > 0);
+                    let own = Arc::new(Semaphore::new(self.fetches_per_tenant));
+                    tenants.insert(tenant.to_owned(), Arc::downgrade(&own));
+                    own
+                }
+            }
+        };
+        // Neither is ever closed.
+        let own = own.acquire_owned().await.ok();
+        [own, self.fetches.clone().acquire_owned().await.ok()]
+    }
+}

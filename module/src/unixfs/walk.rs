@@ -1,0 +1,138 @@
+//! The walk from a root block to the file, as a state machine without I/O: it says which blocks it wants next and
+//! is fed verified ones. Bounded in depth, blocks and size before anything is asked for.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::pb;
+use crate::answer::Miss;
+use crate::car;
+use crate::source::Found;
+use crate::verify::{Block, Verified, too_large};
+use crate::want::Want;
+
+/// Levels below the root. Balanced DAGs of the largest module have 2 or 3; the rest is for trickle DAGs.
+const MAX_DEPTH: u32 = 32;
+/// Blocks of one file, each counted as often as it is linked.
+const MAX_BLOCKS: usize = 65_536;
+
+struct Pending {
+    want: Want,
+    /// File bytes that the parent says are under it; nobody says so for the root.
+    size: Option<u64>,
+    depth: u32,
+}
+
+/// A walk under way.
+pub(crate) struct Walk {
+    root: Want,
+    max_file: u64,
+    /// The block that comes next in the file stands last.
+    pending: Vec<Pending>,
+    planned: usize,
+    file: Vec<u8>,
+    /// Each block once, in the order of the walk, for the proof.
+    blocks: Vec<(Want, Bytes)>,
+    known: HashSet<Want>,
+    block_bytes: u64,
+}
+
+impl Walk {
+    pub(crate) fn new(root: Want, max_file: u64) -> Self {
+        let pending = vec![Pending { want: root, size: None, depth: 0 }];
+        Self {
+            root,
+            max_file,
+            pending,
+            planned: 1,
+            file: Vec::new(),
+            blocks: Vec::new(),
+            known: HashSet::new(),
+            block_bytes: 0,
+        }
+    }
+
+    /// The block that is to be fed, if the file is not complete.
+    pub(crate) fn next(&self) -> Option<Want> {
+        self.pending.last().map(|pending| pending.want)
+    }
+
+    /// The blocks that come next, in order, that one included.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = Want> + '_ {
+        self.pending.iter().rev().map(|pending| pending.want)
+    }
+
+    /// Takes the block that comes next. Errors are facts about the DAG, since the block is verified.
+    pub(crate) fn feed(&mut self, want: &Want, block: &Block) -> Result<(), Miss> {
+        let Some(pending) = self.pending.pop() else { return Ok(()) };
+        if pending.want != *want {
+            return Err(Miss::Failed("the walk was given another block than the next".to_owned()));
+        }
+        if self.known.insert(*want) {
+            self.block_bytes += block.bytes().len() as u64;
+            if self.block_bytes > super::fetch_cap(self.max_file) {
+                return Err(too_large(self.max_file));
+            }
+            self.blocks.push((*want, block.bytes().clone()));
+        }
+        match want {
+            Want::Raw(_) => {
+                self.check_size(&pending, block.bytes().len() as u64)?;
+                self.append(block.bytes())
+            }
+            Want::Dag(_) => {
+                let node = pb::parse(block.bytes()).map_err(Miss::Invalid)?;
+                self.check_size(&pending, node.size)?;
+                self.append(&node.data)?;
+                self.plan(&pending, node.links)
+            }
+        }
+    }
+
+    fn check_size(&self, pending: &Pending, size: u64) -> Result<(), Miss> {
+        if size > self.max_file {
+            return Err(Miss::Invalid(format!(
+                "it has {size} bytes and at most {} are allowed",
+                self.max_file
+            )));
+        }
+        match pending.size {
+            Some(stated) if stated != size => {
+                Err(Miss::Invalid("a block has another size than its parent says".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn append(&mut self, data: &[u8]) -> Result<(), Miss> {
+        if self.file.len() as u64 + data.len() as u64 > self.max_file {
+            return Err(Miss::Invalid(format!("it has more than the {} bytes allowed", self.max_file)));
+        }
+        self.file.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn plan(&mut self, parent: &Pending, links: Vec<(Want, u64)>) -> Result<(), Miss> {
+        self.planned = self.planned.saturating_add(links.len());
+        if self.planned > MAX_BLOCKS {
+            return Err(Miss::Invalid(format!("its DAG has more than {MAX_BLOCKS} blocks")));
+        }
+        let depth = parent.depth + 1;
+        if depth > MAX_DEPTH && !links.is_empty() {
+            return Err(Miss::Invalid(format!("its DAG is deeper than {MAX_DEPTH} levels")));
+        }
+        let children = links.into_iter().rev();
+        self.pending.extend(children.map(|(want, size)| Pending { want, size: Some(size), depth }));
+        Ok(())
+    }
+
+    /// The file, with its proof. Call when nothing is wanted any more.
+    pub(crate) fn finish(self) -> Result<Found, Miss> {
+        if !self.pending.is_empty() {
+            return Err(Miss::Failed("the walk ended early".to_owned()));
+        }
+        let proof = car::write(&self.root, &self.blocks);
+        Ok(Found { module: Verified::under_root(self.file), proof, place: None })
+    }
+}
