@@ -13,6 +13,7 @@
 
 mod support;
 
+pub use support::cli::{Said, void_wasm};
 pub use support::guest::{guest, marked, module_of_many_functions, slow_to_compile_module, wat};
 pub use support::http::{Client, Response};
 pub use support::load::Load;

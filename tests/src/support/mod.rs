@@ -1,6 +1,7 @@
 //! The parts of the harness, one concern a file.
 
 pub(crate) mod binaries;
+pub(crate) mod cli;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod load;

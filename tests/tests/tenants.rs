@@ -1,0 +1,107 @@
+//! Who calls: tokens, and what one tenant must not see of another.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use void_tests::{Response, Server, eventually_some, guest};
+
+const ANNA: &str = "Bearer anna-token-0123456789abcdef";
+const BERT: &str = "Bearer bert-token-0123456789abcdef";
+
+fn tokens() -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    let text = "# who and how\nanna anna-token-0123456789abcdef\n\nbert bert-token-0123456789abcdef\n";
+    file.write_all(text.as_bytes()).expect("written");
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    file
+}
+
+/// A server for two tenants. The file must live as long as it may be read.
+fn server_for_two() -> (Server, NamedTempFile) {
+    let tokens = tokens();
+    let server = Server::builder()
+        .env("WASM_API_TOKENS_FILE", tokens.path().to_str().expect("a plain path"))
+        .env("WASM_CPU_MS_BUDGET", "20000")
+        .start();
+    (server, tokens)
+}
+
+fn upload_as(server: &Server, who: &str, name: &str) -> String {
+    let response = server.request("PUT", "/v1/modules", &[("Authorization", who)], &guest(name));
+    assert_eq!(response.status, 201, "{}", response.text());
+    response.json()["cid"].as_str().expect("a CID").to_owned()
+}
+
+fn exec_as(server: &Server, who: &str, request: &Value, prefer: &str) -> Response {
+    server.exec(request.clone()).header("Authorization", who).header("Prefer", prefer).send()
+}
+
+#[test]
+fn without_a_token_that_is_known_nothing_is_done() {
+    let (server, _tokens) = server_for_two();
+    let cid = upload_as(&server, ANNA, "add");
+    let request = json!({"target": {"cid": cid}, "entry": "add", "args": [2, 3]});
+    let answers = [
+        server.exec(request.clone()).send(),
+        exec_as(&server, "Bearer nobody", &request, "wait=1"),
+        exec_as(&server, "Bearer ", &request, "wait=1"),
+        exec_as(&server, "Basic YW5uYTphbm5h", &request, "wait=1"),
+        exec_as(&server, "Bearer anna", &request, "wait=1"),
+        server.put_module(&guest("add")),
+        server.get("/v1/runs/wasm_01jd0000000000000000000000"),
+        server.get(&format!("/v1/modules/{cid}")),
+    ];
+    for answer in answers {
+        assert_eq!((answer.status, answer.problem().as_str()), (401, "unauthorized"));
+        assert!(answer.header("www-authenticate").is_some_and(|how| how.starts_with("Bearer")));
+    }
+    // What a load balancer asks needs none.
+    assert_eq!(server.get("/health").status, 200);
+    assert_eq!(server.get("/readyz").status, 200);
+    assert_eq!(exec_as(&server, ANNA, &request, "wait=30").json()["result"], 5);
+}
+
+#[test]
+fn another_tenants_run_does_not_exist() {
+    let (server, _tokens) = server_for_two();
+    let cid = upload_as(&server, ANNA, "add");
+    let request = json!({"target": {"cid": cid}, "entry": "add", "args": [2, 3]});
+    let id = exec_as(&server, ANNA, &request, "wait=30").json()["run_id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/runs/{id}");
+    assert_eq!(server.request("GET", &path, &[("Authorization", ANNA)], &[]).status, 200);
+    let theirs = server.request("GET", &path, &[("Authorization", BERT)], &[]);
+    assert_eq!((theirs.status, theirs.problem().as_str()), (404, "run_not_found"));
+}
+
+#[test]
+fn a_key_belongs_to_its_tenant() {
+    let (server, _tokens) = server_for_two();
+    let request = |who: &str| {
+        let cid = upload_as(&server, who, "add");
+        json!({"target": {"cid": cid}, "entry": "add", "args": [2, 3], "idempotency_key": "same"})
+    };
+    let first = exec_as(&server, ANNA, &request(ANNA), "wait=30").json();
+    let second = exec_as(&server, BERT, &request(BERT), "wait=30").json();
+    assert_eq!((&first["result"], &second["result"]), (&json!(5), &json!(5)));
+    assert_ne!(first["run_id"], second["run_id"]);
+}
+
+#[test]
+fn two_tenants_share_no_process_even_for_the_same_module() {
+    let (server, _tokens) = server_for_two();
+    for who in [ANNA, BERT] {
+        let cid = upload_as(&server, who, "loop");
+        let accepted = exec_as(&server, who, &json!({"target": {"cid": cid}, "entry": "forever"}), "wait=0");
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+    }
+    let busy = eventually_some("two busy run processes", Duration::from_secs(10), || {
+        let busy: Vec<_> =
+            server.processes("void-run").into_iter().filter(|process| process.cpu_ticks() >= 3).collect();
+        (busy.len() == 2).then_some(busy)
+    });
+    assert_ne!(busy[0].parent(), busy[1].parent(), "a zygote of its own");
+}
