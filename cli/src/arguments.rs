@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use void_api::{Mode, RunId, Status};
 
+const DEFAULT_SERVER: &str = "http://127.0.0.1:3456";
+/// The heading of what every command takes.
+const SERVICE: &str = "Service";
+
 /// Runs WebAssembly on a void-wasm service.
 #[derive(Parser)]
 #[command(
@@ -19,19 +23,27 @@ pub(crate) struct Cli {
     #[arg(
         long,
         env = "VOID_WASM_SERVER",
-        default_value = "http://127.0.0.1:3456",
+        default_value = DEFAULT_SERVER,
         global = true,
-        value_name = "URL"
+        value_name = "URL",
+        help_heading = SERVICE
     )]
-    pub(crate) server: String,
+    server: String,
     /// The tenant's token
-    #[arg(long, env = "VOID_WASM_TOKEN", hide_env_values = true, global = true)]
+    #[arg(long, env = "VOID_WASM_TOKEN", hide_env_values = true, global = true, help_heading = SERVICE)]
     pub(crate) token: Option<String>,
     /// Prints what the server answered, as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = SERVICE)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) action: Action,
+}
+
+impl Cli {
+    /// The server; a variable that is set to nothing counts as not set.
+    pub(crate) fn server(&self) -> &str {
+        if self.server.is_empty() { DEFAULT_SERVER } else { &self.server }
+    }
 }
 
 #[derive(Subcommand)]

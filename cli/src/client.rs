@@ -9,10 +9,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use void_api::Problem;
+use void_api::{Problem, ProblemCode};
 
 use crate::address::Address;
 use crate::failure::Failure;
@@ -184,13 +184,16 @@ impl Client {
         if status.is_success() {
             return Ok(Answer { text, address: self.address.to_string() });
         }
-        match serde_json::from_str::<Problem>(&text) {
-            Ok(problem) => Err(Failure::from_problem(problem, retry_after)),
-            Err(_) => Err(Failure::Unreachable(format!(
-                "{} answers with status {status} and not as a void-wasm service: check --server",
-                self.address
-            ))),
-        }
+        let problem = serde_json::from_str(&text).ok().or_else(|| of_a_proxy(status));
+        Err(problem.map_or_else(
+            || {
+                Failure::Unreachable(format!(
+                    "{} answers with status {status} and not as a void-wasm service: check --server",
+                    self.address
+                ))
+            },
+            |problem| Failure::from_problem(problem, retry_after),
+        ))
     }
 
     fn broken(&self, error: &dyn std::fmt::Display) -> Failure {
@@ -199,6 +202,19 @@ impl Client {
             self.address
         ))
     }
+}
+
+/// A refusal by what stands before the service, which does not speak its words.
+fn of_a_proxy(status: StatusCode) -> Option<Problem> {
+    let code = match status.as_u16() {
+        401 | 403 => ProblemCode::Unauthorized,
+        429 | 502 | 503 | 504 => ProblemCode::Unavailable,
+        _ => return None,
+    };
+    Some(Problem {
+        status: status.as_u16(),
+        ..Problem::new(code, format!("what answered is not the service: {status}"))
+    })
 }
 
 /// Text as one segment of a path, or as a value in a query.

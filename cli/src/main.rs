@@ -52,7 +52,8 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli, matches: &clap::ArgMatches) -> Result<ExitCode, Failure> {
     let json = cli.json;
-    let connect = || Client::new(&cli.server, cli.token.as_deref());
+    let (server, token) = (cli.server().to_owned(), cli.token);
+    let connect = || Client::new(&server, token.as_deref());
     match cli.action {
         Action::Exec(exec) => {
             let call = arguments_of_call::in_order(matches)?;

@@ -82,7 +82,7 @@ impl Target {
         }
     }
 
-    /// A WASI command's own name, its argv[0].
+    /// A WASI command's own name, which its argv begins with.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Cid(text) | Self::Digest(text) => text.clone(),

@@ -125,6 +125,8 @@ fn every_outcome_has_its_exit_code() {
         (problem(500, "internal", ""), 69, "its log says more"),
         (ok("<html>"), 69, "check that it is a void-wasm service"),
         (Reply::Json(404, "", "not found".into()), 69, "check --server"),
+        (Reply::Json(502, "retry-after: 7\r\n", "<html>".into()), 75, "try again in 7 s"),
+        (Reply::Json(403, "", "<html>".into()), 77, "VOID_WASM_TOKEN"),
         (Reply::BreakOff, 69, "--idempotency-key"),
     ] {
         let service = Service::replying([reply]);
