@@ -24,7 +24,8 @@ impl HostKey {
             Host::Domain(name) => {
                 let name = name.as_ref();
                 let name = name.strip_suffix('.').unwrap_or(name);
-                (!name.is_empty()).then(|| Self::Name(name.to_owned()))
+                // No name of the DNS has an empty label.
+                name.split('.').all(|label| !label.is_empty()).then(|| Self::Name(name.to_owned()))
             }
             Host::Ipv4(ip) => Some(Self::Ip(IpAddr::V4(*ip))),
             Host::Ipv6(ip) => Some(Self::Ip(IpAddr::V6(*ip))),
@@ -203,7 +204,7 @@ mod tests {
 
     fn reach(list: &str, url: &str) -> Option<Reach> {
         let url = Url::parse(url).unwrap();
-        let host = HostKey::of(&url.host().unwrap()).unwrap();
+        let host = HostKey::of(&url.host().unwrap())?;
         Allowlist::parse(list).unwrap().reach(&host, &url)
     }
 
@@ -269,6 +270,8 @@ mod tests {
             "[::1",
             "%61.com",
             ".",
+            "..",
+            "a..b",
         ] {
             assert!(Allowlist::parse(bad).is_err(), "{bad}");
         }

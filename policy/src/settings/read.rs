@@ -142,7 +142,8 @@ impl Reader {
     }
 
     pub(super) fn home(&self) -> Option<PathBuf> {
-        self.text("HOME").filter(|home| !home.is_empty()).and_then(|home| path(home, None))
+        // A relative one would mean another place with every working directory.
+        self.text("HOME").filter(|home| home.starts_with('/')).and_then(|home| path(home, None))
     }
 }
 
@@ -154,7 +155,8 @@ pub(super) fn path(text: &str, home: Option<&std::path::Path>) -> Option<PathBuf
     if text.is_empty() || text.contains('\0') {
         return None;
     }
-    match (text.strip_prefix("~/"), home) {
+    let below_home = if text == "~" { Some("") } else { text.strip_prefix("~/") };
+    match (below_home, home) {
         (Some(rest), Some(home)) => Some(home.join(rest)),
         // Without a home the path would be relative, with a directory called "~".
         (Some(_), None) => None,

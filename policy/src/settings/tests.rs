@@ -181,7 +181,13 @@ fn directories_have_their_defaults() {
     let state = |pairs: &[(&str, &str)]| good(pairs).state.dir;
     assert_eq!(state(&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")]), PathBuf::from("/var/lib/a"));
     assert_eq!(state(&[("STATE_DIRECTORY", "/a"), ("WASM_STATE_DIR", "/b")]), PathBuf::from("/b"));
-    assert_eq!(good(&[]).supply.cache_dir, PathBuf::from("./.void-wasm/fnpm-cache"));
+    for home in ["", "~", "rel"] {
+        assert_eq!(
+            good(&[("HOME", home)]).supply.cache_dir,
+            PathBuf::from("./.void-wasm/fnpm-cache"),
+            "{home}"
+        );
+    }
     let home = good(&[("HOME", "/h"), ("FNPM_CACHE_DIR", "~/c"), ("FNPM_MANIFEST_DIRS", " ~/m , ./n ,")]);
     assert_eq!(home.supply.cache_dir, PathBuf::from("/h/c"));
     assert_eq!(home.supply.manifest_dirs, [PathBuf::from("/h/m"), PathBuf::from("./n")]);

@@ -1,0 +1,328 @@
+//! Judging `http.fetch`: the URL against the allowlist, the request's form, the rate, each redirect, and the addresses that
+//! the host resolves to. Resolving and connecting are the gateway's.
+//!
+//! The URL is parsed once, by the URL standard, which also turns trick forms of hosts (hex, octal, a single number,
+//! percent-encoding, full-width digits) into what they mean. That parsed URL is judged, and it is what the permit carries:
+//! nothing is parsed a second time by someone with another opinion.
+
+use std::net::{IpAddr, SocketAddr};
+
+use url::{Host, Url};
+use void_api::{CallKind, clip};
+
+use super::{Denial, Rule, Terms};
+use crate::address;
+use crate::allowlist::{HostKey, Reach};
+use crate::rate::HttpRates;
+
+/// Redirects that one fetch follows.
+pub const REDIRECTS_MAX: u8 = 5;
+const URL_MAX_BYTES: usize = 8192;
+const HEADERS_MAX: usize = 64;
+const HEADERS_MAX_BYTES: usize = 16_384;
+const BODY_MAX_BYTES: usize = 131_072;
+
+/// Methods that a guest may use. CONNECT and TRACE are not requests for a resource.
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Headers that belong to the connection or that another host might believe instead of the URL.
+const OWN_HEADERS: &[&str] = &[
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+/// A request as a guest asks for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FetchAsk {
+    /// Upper or lower case.
+    pub method: String,
+    /// Absolute.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty is none.
+    pub body: Vec<u8>,
+}
+
+/// A request that may be sent, to addresses that [`FetchPermit::connect`] permits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchPermit {
+    method: &'static str,
+    url: Url,
+    host: HostKey,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    reach: Reach,
+    max_bytes: u32,
+    hops: u8,
+}
+
+/// Addresses that may be connected to for one request.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectPermit(Vec<SocketAddr>);
+
+impl ConnectPermit {
+    /// At least one, in the order in which they were resolved.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.0
+    }
+}
+
+fn deny(rule: Rule, reason: String, remedy: impl Into<String>) -> Denial {
+    Denial::new(CallKind::HttpFetch, rule, reason, remedy)
+}
+
+pub(super) fn judge(
+    terms: Terms<'_>,
+    rates: &HttpRates,
+    now_ns: u64,
+    ask: FetchAsk,
+) -> Result<FetchPermit, Denial> {
+    let method = METHODS.iter().find(|known| known.eq_ignore_ascii_case(&ask.method)).ok_or_else(|| {
+        let reason = format!("the method is \"{}\"", clip(&ask.method));
+        deny(Rule::Method, reason, format!("use one of {}", METHODS.join(", ")))
+    })?;
+    let headers = judge_headers(ask.headers)?;
+    if ask.body.len() > BODY_MAX_BYTES {
+        let what = "the request's body";
+        return Err(Denial::too_large(CallKind::HttpFetch, what, ask.body.len(), BODY_MAX_BYTES, None));
+    }
+    let Place { url, host, reach } = judge_url(terms, &ask.url, parse(&ask.url, None)?)?;
+    take_rate(terms, rates, now_ns, &host)?;
+    let max_bytes = terms.grants.http.max_bytes;
+    Ok(FetchPermit { method, url, host, headers, body: ask.body, reach, max_bytes, hops: 0 })
+}
+
+fn parse(text: &str, base: Option<&Url>) -> Result<Url, Denial> {
+    let bad = |what: &str| {
+        deny(Rule::BadUrl, format!("\"{}\" {what}", clip(text)), "give an absolute http:// or https:// URL")
+    };
+    if text.len() > URL_MAX_BYTES {
+        return Err(bad(&format!("has more than {URL_MAX_BYTES} bytes")));
+    }
+    let mut url = Url::options().base_url(base).parse(text).map_err(|_| bad("is not a URL"))?;
+    // Not sent anyway; and so the URL that is judged is the one that is sent.
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// A URL that is in the allowlist.
+struct Place {
+    url: Url,
+    host: HostKey,
+    reach: Reach,
+}
+
+fn judge_url(terms: Terms<'_>, text: &str, url: Url) -> Result<Place, Denial> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(deny(
+            Rule::Scheme,
+            format!("the scheme is \"{}\"", clip(url.scheme())),
+            "use http or https",
+        ));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let remedy =
+            "leave user and password out of the URL; the operator can add them by WASM_HTTP_SECRETS_FILE";
+        return Err(deny(Rule::UserInfo, "the URL has a user or a password".to_owned(), remedy));
+    }
+    let host = url.host().and_then(|host| HostKey::of(&host)).ok_or_else(|| {
+        deny(
+            Rule::BadUrl,
+            format!("\"{}\" has no host", clip(text)),
+            "give an absolute http:// or https:// URL",
+        )
+    })?;
+    match terms.grants.http.allowlist.reach(&host, &url) {
+        Some(reach) => Ok(Place { url, host, reach }),
+        None => {
+            let entry = match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_string(),
+            };
+            let reason = format!("\"{}\" is not in the allowlist", clip(&entry));
+            Err(deny(Rule::HostNotAllowed, reason, format!("add {} to WASM_HTTP_ALLOWLIST", clip(&entry))))
+        }
+    }
+}
+
+fn take_rate(terms: Terms<'_>, rates: &HttpRates, now_ns: u64, host: &HostKey) -> Result<(), Denial> {
+    let http = &terms.grants.http;
+    rates.take(terms.tenant, &host.to_string(), now_ns, http.rps, http.burst).map_err(|wait| {
+        let ms = wait.ns.div_ceil(1_000_000);
+        deny(
+            Rule::HostRate,
+            format!("more than {} requests a second to \"{}\"", http.rps, clip(&host.to_string())),
+            format!("wait {ms} ms, or raise WASM_HTTP_RPS or WASM_HTTP_BURST"),
+        )
+    })
+}
+
+fn judge_headers(headers: Vec<(String, String)>) -> Result<Vec<(String, String)>, Denial> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if headers.len() > HEADERS_MAX || bytes > HEADERS_MAX_BYTES {
+        let reason = format!("the request has {} headers of {bytes} bytes together", headers.len());
+        let remedy = format!("send at most {HEADERS_MAX} headers of {HEADERS_MAX_BYTES} bytes together");
+        return Err(deny(Rule::TooLarge, reason, remedy));
+    }
+    headers.into_iter().map(judge_header).collect()
+}
+
+fn judge_header((name, value): (String, String)) -> Result<(String, String), Denial> {
+    let name = name.to_ascii_lowercase();
+    if !may_set_header(&name) {
+        let reason = format!("the header \"{}\" may not be set", clip(&name));
+        return Err(deny(Rule::Header, reason, "leave it out; the service sets what the connection needs"));
+    }
+    // A line break would begin another header, or another request.
+    let value = value.trim_matches([' ', '\t']).to_owned();
+    if !value.bytes().all(|b| b == b'\t' || b >= b' ' && b != 0x7f) {
+        let reason = format!("the value of the header \"{}\" has a control character", clip(&name));
+        return Err(deny(Rule::Header, reason, "remove it"));
+    }
+    Ok((name, value))
+}
+
+/// Whether a lower-case header may be set by a guest or a secret: a token (RFC 9110), and not one of the connection's own.
+pub(crate) fn may_set_header(name: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !name.is_empty() && name.bytes().all(token) && !OWN_HEADERS.contains(&name)
+}
+
+impl FetchPermit {
+    /// Upper case.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// Without user, password and fragment.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Names in lower case, and values.
+    #[must_use]
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
+    /// The body; empty is none.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Bytes of the response's body, after decompression.
+    #[must_use]
+    pub const fn max_bytes(&self) -> u32 {
+        self.max_bytes
+    }
+
+    /// Redirects that were followed to get here.
+    #[must_use]
+    pub const fn hops(&self) -> u8 {
+        self.hops
+    }
+
+    /// The address in the URL itself; then there is nothing to resolve, and it goes to [`FetchPermit::connect`] as it is.
+    #[must_use]
+    pub const fn literal(&self) -> Option<IpAddr> {
+        match self.host {
+            HostKey::Ip(ip) => Some(ip),
+            HostKey::Name(_) => None,
+        }
+    }
+
+    /// The name to resolve.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self.url.host() {
+            Some(Host::Domain(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Judges all addresses that the host resolved to. One that is not public refuses them all: an answer that mixes them
+    /// is no accident.
+    ///
+    /// # Errors
+    /// There is no address, or one is not public and the allowlist does not name this address or host and port.
+    pub fn connect(&self, resolved: &[IpAddr]) -> Result<ConnectPermit, Denial> {
+        let host = || clip(&self.host.to_string()).to_string();
+        if resolved.is_empty() {
+            let reason = format!("\"{}\" has no address", host());
+            return Err(deny(Rule::AddressNotPublic, reason, "give a host that resolves"));
+        }
+        let inside = resolved.iter().find_map(|ip| Some((*ip, address::special(*ip)?)));
+        match inside {
+            Some((ip, special)) if self.reach == Reach::Public => {
+                let port = self.port();
+                let reason = format!("\"{}\" resolves to {ip}, which is {}", host(), special.as_str());
+                let remedy = format!("add {}:{port} to WASM_HTTP_ALLOWLIST if guests may reach it", host());
+                Err(deny(Rule::AddressNotPublic, reason, remedy))
+            }
+            _ => Ok(ConnectPermit(resolved.iter().map(|ip| SocketAddr::new(*ip, self.port())).collect())),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        // Both permitted schemes have a default.
+        self.url.port_or_known_default().unwrap_or_default()
+    }
+
+    /// Judges a redirect as a request of its own: the URL, the host, the rate. `status` is the response's (301, 302, 303,
+    /// 307 or 308) and `location` its header. As clients do: 303, and 301 and 302 after POST, go on with GET and without
+    /// body; credentials of the guest do not go to another origin.
+    ///
+    /// # Errors
+    /// It is the sixth, or its URL would be refused by itself.
+    pub fn redirect(
+        &self,
+        terms: Terms<'_>,
+        rates: &HttpRates,
+        now_ns: u64,
+        status: u16,
+        location: &str,
+    ) -> Result<Self, Denial> {
+        if self.hops >= REDIRECTS_MAX {
+            let reason = format!("more than {REDIRECTS_MAX} redirects");
+            return Err(deny(Rule::TooManyRedirects, reason, "ask for the final address"));
+        }
+        let Place { url, host, reach } = judge_url(terms, location, parse(location, Some(&self.url))?)?;
+        take_rate(terms, rates, now_ns, &host)?;
+        let becomes_get = (status == 303 && self.method != "HEAD")
+            || (matches!(status, 301 | 302) && self.method == "POST");
+        let same_origin = self.url.origin() == url.origin();
+        let kept = |name: &str| {
+            (same_origin || !matches!(name, "authorization" | "cookie"))
+                && !(becomes_get && name.starts_with("content-"))
+        };
+        Ok(Self {
+            method: if becomes_get { "GET" } else { self.method },
+            headers: self.headers.iter().filter(|(name, _)| kept(name)).cloned().collect(),
+            body: if becomes_get { Vec::new() } else { self.body.clone() },
+            url,
+            host,
+            reach,
+            max_bytes: self.max_bytes,
+            hops: self.hops + 1,
+        })
+    }
+}

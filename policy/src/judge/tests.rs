@@ -1,0 +1,356 @@
+//! Calls, permitted and refused.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::settings::Settings;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// One run of the tenant `default` under some settings.
+struct Run {
+    tenant: Tenant,
+    settings: Settings,
+    spent: Spent,
+    rates: HttpRates,
+    now_ns: u64,
+}
+
+impl Run {
+    fn under(vars: &[(&str, &str)]) -> Self {
+        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let (settings, _) = Settings::from_vars(vars, None, 2).unwrap();
+        Self {
+            tenant: Tenant::default_tenant(),
+            settings,
+            spent: Spent::default(),
+            rates: HttpRates::default(),
+            now_ns: 0,
+        }
+    }
+
+    fn fetching(allowlist: &str) -> Self {
+        Self::under(&[
+            ("WASM_CAPS", "http"),
+            ("WASM_HTTP_ALLOWLIST", allowlist),
+            ("WASM_HTTP_RPS", "1000"),
+            ("WASM_HTTP_BURST", "1000"),
+        ])
+    }
+
+    fn terms(&self) -> Terms<'_> {
+        Terms { tenant: &self.tenant, grants: &self.settings.grants, limits: &self.settings.limits }
+    }
+
+    fn call(&mut self, call: Call) -> Result<Permit, Denial> {
+        let mut spent = self.spent;
+        let judged = judge(self.terms(), &mut spent, &self.rates, self.now_ns, call);
+        self.spent = spent;
+        judged
+    }
+
+    fn fetch(&mut self, url: &str) -> Result<FetchPermit, Denial> {
+        let call = Call::Fetch(FetchAsk { method: "get".into(), url: url.into(), ..FetchAsk::default() });
+        match self.call(call)? {
+            Permit::Fetch(permit) => Ok(*permit),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn emit_call(bytes: usize) -> Call {
+    Call::Emit { event: "e".into(), data: vec![0; bytes] }
+}
+
+fn key(key: &str) -> KvAsk {
+    KvAsk { namespace: String::new(), key: key.into() }
+}
+
+fn ips(list: &[&str]) -> Vec<IpAddr> {
+    list.iter().map(|ip| ip.parse().unwrap()).collect()
+}
+
+#[test]
+fn only_granted_kinds_are_permitted() {
+    let calls = || {
+        [
+            emit_call(1),
+            Call::Fetch(FetchAsk {
+                method: "GET".into(),
+                url: "https://a.com/".into(),
+                ..FetchAsk::default()
+            }),
+            Call::KvGet(key("k")),
+            Call::KvSet(key("k"), vec![]),
+            Call::KvDelete(key("k")),
+        ]
+    };
+    for caps in ["", "emit", "http", "kv", "emit,kv", "emit,http,kv"] {
+        let mut run = Run::under(&[("WASM_CAPS", caps), ("WASM_HTTP_ALLOWLIST", "a.com")]);
+        for call in calls() {
+            let kind = call.kind();
+            let granted = caps.split(',').any(|word| word == kind.cap());
+            match run.call(call) {
+                Ok(_) => assert!(granted, "{caps} {kind}"),
+                Err(denial) => {
+                    assert!(!granted, "{caps} {kind}");
+                    assert_eq!((denial.rule(), denial.ends_run()), (Rule::CapMissing, false));
+                    assert!(denial.remedy().contains(kind.cap()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_budget_of_calls_ends_the_run_and_the_rate_does_not() {
+    let mut run = Run::under(&[("WASM_SYSCALL_MAX", "5"), ("WASM_SYSCALL_RPS", "3")]);
+    for _ in 0..3 {
+        assert!(run.call(emit_call(0)).is_ok());
+    }
+    let limited = run.call(emit_call(0)).unwrap_err();
+    assert_eq!((limited.rule(), limited.decision()), (Rule::CallRate, void_api::Decision::RateLimited));
+    assert!(!limited.ends_run());
+    run.now_ns += SECOND_NS;
+    assert!(run.call(emit_call(0)).is_ok());
+    let over = run.call(emit_call(0)).unwrap_err();
+    assert!(over.ends_run());
+    assert_eq!(over.rule(), Rule::CallBudget);
+    // Refused calls are counted like all others.
+    assert_eq!(run.spent.calls(), 6);
+}
+
+#[test]
+fn bounds_of_emit_and_kv() {
+    let mut run = Run::under(&[("WASM_CAPS", "emit,kv"), ("WASM_KV_MAX_VALUE_BYTES", "4")]);
+    assert!(run.call(emit_call(65_536)).is_ok());
+    assert_eq!(run.call(emit_call(65_537)).unwrap_err().rule(), Rule::TooLarge);
+    for event in [String::new(), "a\n".into(), "x".repeat(257)] {
+        assert_eq!(run.call(Call::Emit { event, data: vec![] }).unwrap_err().rule(), Rule::BadName);
+    }
+    assert!(run.call(Call::KvGet(key(&"k".repeat(256)))).is_ok());
+    for bad in [String::new(), "k".repeat(257)] {
+        assert_eq!(run.call(Call::KvGet(key(&bad))).unwrap_err().rule(), Rule::BadName);
+    }
+    for (namespace, fits) in [("", true), ("a.b-c_D1", true), ("a/b", false), ("..\0", false)] {
+        let ask = KvAsk { namespace: namespace.into(), key: "k".into() };
+        assert_eq!(run.call(Call::KvDelete(ask)).is_ok(), fits, "{namespace}");
+    }
+    assert_eq!(run.call(Call::KvSet(key("k"), vec![0; 5])).unwrap_err().rule(), Rule::TooLarge);
+    let Ok(Permit::KvSet(permit)) = run.call(Call::KvSet(key("k"), vec![0; 4])) else { panic!() };
+    assert_eq!((permit.max_keys(), permit.place().tenant().as_str()), (100, "default"));
+    assert_eq!(permit.namespace_full().rule(), Rule::KeysFull);
+}
+
+#[test]
+fn urls_are_judged_by_what_they_mean() {
+    for (url, rule) in [
+        ("https://a.com/x?y#z", None),
+        ("https://a.com:443/", None),
+        ("HTTPS://A.COM\\x", None),
+        ("https://a%2ecom/", None),
+        ("ftp://a.com/", Some(Rule::Scheme)),
+        ("file:///etc/passwd", Some(Rule::Scheme)),
+        ("javascript:1", Some(Rule::Scheme)),
+        ("//a.com/", Some(Rule::BadUrl)),
+        ("a.com", Some(Rule::BadUrl)),
+        ("", Some(Rule::BadUrl)),
+        ("https://", Some(Rule::BadUrl)),
+        ("https://user@a.com/", Some(Rule::UserInfo)),
+        ("https://:pw@a.com/", Some(Rule::UserInfo)),
+        ("https://a.com@evil.net/", Some(Rule::UserInfo)),
+        ("https://evil.net/?a.com", Some(Rule::HostNotAllowed)),
+        ("https://evil.net#a.com", Some(Rule::HostNotAllowed)),
+        ("https://evil.net\\@a.com/", Some(Rule::HostNotAllowed)),
+        ("https://a.com.evil.net/", Some(Rule::HostNotAllowed)),
+        ("https://a.com:8443/", Some(Rule::HostNotAllowed)),
+        ("http://2130706433/", Some(Rule::HostNotAllowed)),
+        ("http://0x7f.1/", Some(Rule::HostNotAllowed)),
+        ("http://①②⑦.0.0.1/", Some(Rule::HostNotAllowed)),
+    ] {
+        let judged = Run::fetching("a.com").fetch(url);
+        assert_eq!(judged.as_ref().err().map(Denial::rule), rule, "{url}: {judged:?}");
+    }
+    let permit = Run::fetching("a.com").fetch("https://A.com/x#z").unwrap();
+    assert_eq!((permit.url().as_str(), permit.method()), ("https://a.com/x", "GET"));
+    assert!(Run::fetching("").fetch("https://a.com/").is_err());
+}
+
+#[test]
+fn addresses_must_all_be_public_unless_named_literally() {
+    let inside = [
+        "127.0.0.1",
+        "10.1.2.3",
+        "169.254.169.254",
+        "0.0.0.0",
+        "::1",
+        "::ffff:10.0.0.1",
+        "fd00::1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+    ];
+    let permit = Run::fetching("a.com").fetch("https://a.com/").unwrap();
+    for ip in inside {
+        for resolved in [ips(&[ip]), ips(&["8.8.8.8", ip]), ips(&[ip, "8.8.8.8"])] {
+            assert_eq!(permit.connect(&resolved).unwrap_err().rule(), Rule::AddressNotPublic, "{ip}");
+        }
+        let named = Run::fetching("a.com:443").fetch("https://a.com/").unwrap();
+        assert!(named.connect(&ips(&[ip])).is_ok(), "{ip}");
+    }
+    let granted = permit.connect(&ips(&["8.8.8.8", "2606:4700::1"])).unwrap();
+    assert_eq!(granted.addresses(), ["8.8.8.8:443".parse().unwrap(), "[2606:4700::1]:443".parse().unwrap()]);
+    assert!(permit.connect(&[]).is_err());
+    // A wildcard never opens the inside.
+    let wild = Run::fetching("*.a.com").fetch("http://x.a.com/").unwrap();
+    assert!(wild.connect(&ips(&["10.0.0.1"])).is_err());
+    // An address in the URL is judged like one that was resolved.
+    let literal = Run::fetching("10.0.0.1").fetch("http://0xa000001/").unwrap();
+    let ip = literal.literal().unwrap();
+    assert!(literal.name().is_none() && literal.connect(&[ip]).is_ok());
+}
+
+#[test]
+fn each_tenant_has_its_own_rate_for_each_host() {
+    let mut run = Run::under(&[
+        ("WASM_CAPS", "http"),
+        ("WASM_HTTP_ALLOWLIST", "a.com,b.com"),
+        ("WASM_HTTP_RPS", "2"),
+        ("WASM_HTTP_BURST", "4"),
+    ]);
+    for _ in 0..4 {
+        assert!(run.fetch("https://a.com/").is_ok());
+    }
+    let denial = run.fetch("https://A.com./").unwrap_err();
+    assert_eq!((denial.rule(), denial.decision()), (Rule::HostRate, void_api::Decision::RateLimited));
+    assert!(run.fetch("https://b.com/").is_ok());
+    run.tenant = Tenant::new("other").unwrap();
+    assert!(run.fetch("https://a.com/").is_ok());
+    run.tenant = Tenant::default_tenant();
+    run.now_ns += SECOND_NS / 2;
+    assert!(run.fetch("https://a.com/").is_ok());
+    assert!(run.fetch("https://a.com/").is_err());
+}
+
+#[test]
+fn a_refused_request_costs_no_token() {
+    let mut run =
+        Run::under(&[("WASM_CAPS", "http"), ("WASM_HTTP_ALLOWLIST", "a.com"), ("WASM_HTTP_BURST", "1")]);
+    for _ in 0..5 {
+        assert_eq!(run.fetch("https://u@a.com/").unwrap_err().rule(), Rule::UserInfo);
+    }
+    assert!(run.fetch("https://a.com/").is_ok());
+}
+
+#[test]
+fn methods_and_headers() {
+    let mut run = Run::fetching("a.com");
+    let mut ask = |method: &str, headers: &[(&str, &str)], body: usize| {
+        run.call(Call::Fetch(FetchAsk {
+            method: method.into(),
+            url: "https://a.com/".into(),
+            headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            body: vec![0; body],
+        }))
+        .map_err(|denial| denial.rule())
+    };
+    assert!(ask("Post", &[("X-A", " b "), ("Authorization", "c")], 10).is_ok());
+    for method in ["CONNECT", "TRACE", "", "GET ", "G\nET"] {
+        assert_eq!(ask(method, &[], 0), Err(Rule::Method), "{method}");
+    }
+    for header in [
+        ("Host", "x"),
+        ("TRANSFER-ENCODING", "chunked"),
+        ("content-length", "1"),
+        ("Proxy-Authorization", "x"),
+        ("", "x"),
+        ("a b", "x"),
+        ("a:", "x"),
+        ("a", "x\r\nHost: y"),
+        ("a", "\0"),
+        ("ä", "x"),
+    ] {
+        assert_eq!(ask("GET", &[header], 0), Err(Rule::Header), "{header:?}");
+    }
+    assert_eq!(ask("GET", &[("a", "b"); 65], 0), Err(Rule::TooLarge));
+    assert_eq!(ask("POST", &[], 131_073), Err(Rule::TooLarge));
+}
+
+#[test]
+fn redirects_are_judged_afresh() {
+    let mut run = Run::fetching("a.com,b.com");
+    let ask = FetchAsk {
+        method: "POST".into(),
+        url: "https://a.com/x/y".into(),
+        headers: vec![
+            ("Authorization".into(), "s".into()),
+            ("Content-Type".into(), "t".into()),
+            ("X-A".into(), "b".into()),
+        ],
+        body: vec![1],
+    };
+    let Ok(Permit::Fetch(first)) = run.call(Call::Fetch(ask)) else { panic!() };
+    let follow =
+        |permit: &FetchPermit, status: u16, to: &str| permit.redirect(run.terms(), &run.rates, 0, status, to);
+
+    let kept = follow(&first, 307, "../z").unwrap();
+    assert_eq!((kept.url().as_str(), kept.method(), kept.body().len()), ("https://a.com/z", "POST", 1));
+    assert_eq!(kept.headers().len(), 3);
+    let get = follow(&first, 302, "https://b.com/").unwrap();
+    assert_eq!((get.method(), get.body().len()), ("GET", 0));
+    assert_eq!(get.headers(), [("x-a".to_owned(), "b".to_owned())]);
+    // Another scheme is another origin.
+    assert!(
+        !follow(&first, 308, "http://a.com/")
+            .unwrap()
+            .headers()
+            .iter()
+            .any(|(name, _)| name == "authorization")
+    );
+
+    for (to, rule) in [
+        ("https://evil.net/", Rule::HostNotAllowed),
+        ("//evil.net/", Rule::HostNotAllowed),
+        ("http://169.254.169.254/", Rule::HostNotAllowed),
+        ("https://u:p@a.com/", Rule::UserInfo),
+        ("file:///x", Rule::Scheme),
+        ("https://", Rule::BadUrl),
+    ] {
+        assert_eq!(follow(&first, 302, to).unwrap_err().rule(), rule, "{to}");
+    }
+    let mut permit = *first;
+    for hop in 1..=5 {
+        permit = follow(&permit, 302, "/").unwrap();
+        assert_eq!(permit.hops(), hop);
+    }
+    assert_eq!(follow(&permit, 302, "/").unwrap_err().rule(), Rule::TooManyRedirects);
+}
+
+#[test]
+fn denials_are_short_and_their_words_differ() {
+    let denial = Run::fetching("a.com").fetch(&format!("https://{}.com/", "x".repeat(5000))).unwrap_err();
+    assert!(denial.to_string().len() < 500, "{denial}");
+    let words: std::collections::BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.as_str()).collect();
+    assert_eq!(words.len(), Rule::ALL.len());
+    assert_eq!(denial.note(2).rule, denial.rule().as_str());
+}
+
+proptest! {
+    #[test]
+    fn any_url_is_judged_without_panic_and_only_the_allowed_host_gets_through(url in "(https?|ftp)?:?[/\\\\]{0,3}[a-z.@:%0-9/#?]{0,20}a?\\.?com[:/0-9.]{0,6}|.*") {
+        if let Ok(permit) = Run::fetching("a.com").fetch(&url) {
+            prop_assert!(matches!(permit.url().host_str(), Some("a.com" | "a.com.")), "{}", permit.url());
+            prop_assert!(permit.url().port().is_none());
+        }
+    }
+
+    #[test]
+    fn any_redirect_is_judged_without_panic(location: String, status: u16) {
+        let mut run = Run::fetching("a.com");
+        let permit = run.fetch("https://a.com/").unwrap();
+        if let Ok(next) = permit.redirect(run.terms(), &run.rates, 0, status, &location) {
+            prop_assert_eq!(next.url().host_str(), Some("a.com"));
+        }
+    }
+}
