@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
-use void_api::{RunId, Status};
+use void_api::{Mode, RunId, Status};
 
 use crate::change::{Accept, Change, Emit, KvKey, KvLimits, RunRow};
 use crate::codes::{self, IdBytes, int, uint};
@@ -51,10 +51,10 @@ statements! {
     drop_pending: "DELETE FROM pending WHERE run = ?1",
     add_label: "INSERT INTO labels (tenant, label, run) VALUES (?1, ?2, ?3)",
     add_event: "INSERT INTO events (seq, at, kind, tenant, source, run, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    find_run: "SELECT seq, tenant, status FROM runs WHERE run_id = ?1",
+    find_run: "SELECT seq, tenant, status, mode FROM runs WHERE run_id = ?1",
     start_run: "UPDATE runs SET status = ?2, started_at = ?3 WHERE seq = ?1",
     end_run: "UPDATE runs SET status = ?2, started_at = coalesce(?3, started_at), ended_at = ?4,
-                  first_event = coalesce(first_event, ?5), last_event = ?5, record = ?6
+                  last_event = ?5, record = ?6
               WHERE seq = ?1",
     add_key: "INSERT INTO keys (tenant, key, fingerprint, run_id, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
               ON CONFLICT (tenant, key) DO UPDATE SET
@@ -142,7 +142,8 @@ impl<'c> Applier<'c> {
             self.take_key(tenant, key)?;
         }
         let seq = self.counters.next_run;
-        let (first_event, last_event) = self.birth_events(accept, tenant, seq)?;
+        let first_event = self.counters.next_event;
+        let last_event = self.birth_events(accept, tenant, seq)?;
         self.sql.add_run.execute(params![
             int(seq),
             IdBytes::from(run.run_id),
@@ -152,7 +153,7 @@ impl<'c> Applier<'c> {
             run.labels.len() as i64,
             run.started_at.map(int),
             run.ended_at.map(int),
-            first_event.map(int),
+            int(first_event),
             last_event.map(int),
             run.json.as_ref(),
         ])?;
@@ -170,35 +171,26 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    /// Writes the events of a new run; gives the first and the last one's number.
-    fn birth_events(
-        &mut self,
-        accept: &Accept,
-        tenant: i64,
-        seq: u64,
-    ) -> Result<(Option<u64>, Option<u64>), Fault> {
+    /// Writes the events of a new run; gives the number of its last one, where it has ended.
+    fn birth_events(&mut self, accept: &Accept, tenant: i64, seq: u64) -> Result<Option<u64>, Fault> {
         let run = &accept.run;
         let started = run.mode.executes() && run.status != Status::Frozen;
         let terminal = terminal_kind(run.status);
-        let first = self.counters.next_event;
-        match terminal {
-            Some(kind) if started && accept.emits.is_empty() => {
-                self.counters.next_event += 1;
-                let last = self.add_event(ended_at(run), kind.pair(), tenant, seq, None)?;
-                return Ok((Some(first), Some(last)));
-            }
-            None if !started => return Ok((None, None)),
-            _ => {}
+        if let Some(kind) = terminal
+            && started
+            && accept.emits.is_empty()
+        {
+            self.counters.next_event += 1;
+            return self.add_event(ended_at(run), kind.pair(), tenant, seq, None).map(Some);
         }
         if started {
             self.add_event(run.created_at, RowKind::Started, tenant, seq, None)?;
         }
-        let Some(kind) = terminal else { return Ok((Some(first), None)) };
+        let Some(kind) = terminal else { return Ok(None) };
         for emit in &accept.emits {
             self.add_event(emit.at, RowKind::GuestEmit, tenant, seq, Some(emit.data.as_ref()))?;
         }
-        let last = self.add_event(ended_at(run), kind, tenant, seq, None)?;
-        Ok((Some(first), Some(last)))
+        self.add_event(ended_at(run), kind, tenant, seq, None).map(Some)
     }
 
     fn add_event(
@@ -264,6 +256,10 @@ impl<'c> Applier<'c> {
         if run.status.is_terminal() {
             return Err(Fault::Refused(WriteError::AlreadyEnded(run_id)));
         }
+        if !run.mode.executes() {
+            let text = format!("{run_id} does not execute, so its guest cannot have emitted anything");
+            return Err(Fault::Refused(WriteError::Refused(text)));
+        }
         self.add_event(emit.at, RowKind::GuestEmit, run.tenant, uint(run.seq), Some(emit.data.as_ref()))?;
         Ok(())
     }
@@ -277,6 +273,7 @@ impl<'c> Applier<'c> {
                     seq: row.get(0)?,
                     tenant: row.get(1)?,
                     status: row.get::<_, codes::CodedStatus>(2)?.0,
+                    mode: row.get::<_, codes::CodedMode>(3)?.0,
                 })
             })
             .optional()?;
@@ -357,6 +354,7 @@ struct Found {
     seq: i64,
     tenant: i64,
     status: Status,
+    mode: Mode,
 }
 
 fn check_key(key: &KvKey) -> Result<(), Fault> {

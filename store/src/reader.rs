@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use void_api::{RunId, RunRecord, Status, Timestamp};
 
 use crate::change::KvKey;
-use crate::codes::{CodedMode, CodedStatus, IdBytes, int, uint};
+use crate::codes::{CodedMode, CodedStatus, FIRST_TERMINAL, IdBytes, int, uint};
 use crate::error::ReadError;
 use crate::events::{Event, EventKind, RowKind, data_from_record};
 use crate::keys::Known;
@@ -160,27 +160,43 @@ impl Reader {
         let newest = self.newest_event()?;
         let mut from = after;
         let mut tenant = None;
-        let mut run = None;
         if let Some(name) = &filter.tenant {
             let Some(id) = self.tenant(name)? else {
                 return Ok(EventPage { events: Vec::new(), scanned_to: newest.max(after), newest });
             };
             tenant = Some(id);
         }
+        let mut run = None;
+        let mut last = newest;
         if let Some(run_id) = filter.run_id {
-            let found: Option<(i64, Option<i64>)> = self
+            let found: Option<(i64, i64, i64, Option<i64>)> = self
                 .conn
-                .prepare_cached("SELECT seq, first_event FROM runs WHERE run_id = ?1")?
-                .query_row([IdBytes::from(run_id)], |row| Ok((row.get(0)?, row.get(1)?)))
+                .prepare_cached("SELECT seq, status, first_event, last_event FROM runs WHERE run_id = ?1")?
+                .query_row([IdBytes::from(run_id)], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })
                 .optional()?;
-            let Some((seq, first)) = found else {
+            let Some((seq, status, first, end)) = found else {
                 return Ok(EventPage { events: Vec::new(), scanned_to: newest.max(after), newest });
             };
             run = Some(seq);
-            // Nothing of the run lies before its first event.
-            from = from.max(first.map_or(newest, uint).saturating_sub(1).min(newest));
+            // All events of the run lie between these two; one that ended without an event has none.
+            from = from.max(uint(first).saturating_sub(1));
+            last = match end {
+                Some(end) => uint(end),
+                None if status >= FIRST_TERMINAL => 0,
+                None => newest,
+            };
         }
-        let to = newest.min(from.saturating_add(EVENTS_SCANNED));
+        if from >= last {
+            return Ok(EventPage { events: Vec::new(), scanned_to: newest.max(after), newest });
+        }
+        let mut to = last.min(from.saturating_add(EVENTS_SCANNED));
+        let end = to;
+        if to == last {
+            // Behind the run's last event there is nothing to look at.
+            to = newest;
+        }
         let mut page = EventPage { events: Vec::new(), scanned_to: to.max(after), newest };
         let mut sql = self.conn.prepare_cached(
             "SELECT e.seq, e.at, e.kind, t.name, s.name, r.run_id, e.body, r.record
@@ -188,7 +204,7 @@ impl Reader {
              WHERE e.seq > ?1 AND e.seq <= ?2 AND (?3 IS NULL OR e.tenant = ?3) AND (?4 IS NULL OR e.run = ?4)
              ORDER BY e.seq",
         )?;
-        let mut rows = sql.query(params![int(from), int(to), tenant, run])?;
+        let mut rows = sql.query(params![int(from), int(end), tenant, run])?;
         while let Some(row) = rows.next()? {
             let seq = uint(row.get(0)?);
             for event in events_of_row(row, seq)? {

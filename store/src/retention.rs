@@ -141,14 +141,10 @@ impl Retention {
     }
 
     fn events(&self, conn: &Connection, counters: Counters, chunk: u64) -> rusqlite::Result<bool> {
-        // Runs that execute have their first event from their acceptance on, so these rise with the run's number.
         let of_runs: Option<i64> = conn
-            .prepare_cached(
-                "SELECT min(first) FROM (SELECT iif(mode < 2, first_event, NULL) AS first FROM runs ORDER BY seq LIMIT 64)",
-            )?
+            .prepare_cached("SELECT first_event FROM runs ORDER BY seq LIMIT 1")?
             .query_row([], |row| row.get(0))
-            .optional()?
-            .flatten();
+            .optional()?;
         let most = self.keep.runs.saturating_mul(EVENTS_PER_RUN).max(EVENTS_LEAST);
         let by_count = counters.next_event.saturating_sub(most);
         // The newest row stays, so that its number is not given again.

@@ -6,6 +6,8 @@
 //! - `runs_list` covers every filter of a list but labels, so that looking for the few errors of a tenant among a
 //!   million finished runs reads 12 bytes a run and not the run.
 //! - `runs_open` holds only what has not ended: recovery does not depend on how much history there is.
+//! - `runs.first_event` is the number that the next event had when the run was accepted, also where the run has no event
+//!   then: none of its events lies below, and it rises with `seq`, so the oldest run tells which events may go.
 //! - `pending` is what executing an accepted run takes; the row goes when the run starts.
 //! - `events` holds no copy of what the run's record says. Data of a run's own events is made from the record when they
 //!   are read; only what guests emit is kept in `body`. A run that begins and ends in one commit has one row for both
@@ -36,7 +38,7 @@ CREATE TABLE runs (
     labels      INTEGER NOT NULL,
     started_at  INTEGER,
     ended_at    INTEGER,
-    first_event INTEGER,
+    first_event INTEGER NOT NULL,
     last_event  INTEGER,
     record      BLOB NOT NULL
 ) STRICT;

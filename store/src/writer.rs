@@ -115,7 +115,7 @@ impl Writer {
     fn serve(&mut self, conn: &Connection, owed: &mut Vec<Job>) -> rusqlite::Result<Leave> {
         let source = crate::open::source_number(conn, &self.source)?;
         let mut applier = Applier::new(conn, source)?;
-        self.last_event.send_replace(applier.counters.last_event());
+        self.tell(applier.counters.last_event());
         let mut group = Vec::new();
         loop {
             let patience = if !owed.is_empty() {
@@ -229,6 +229,11 @@ impl Writer {
             confirm_keys(&mut job);
             job.answer(Ok(Committed { last_event }));
         }
+        self.tell(last_event);
+    }
+
+    /// Wakes those who stream events, if there are new ones.
+    fn tell(&self, last_event: u64) {
         self.last_event.send_if_modified(|seen| {
             let newer = *seen != last_event;
             *seen = last_event;

@@ -1,0 +1,144 @@
+//! Lists: filters, and cursors that stay right while runs are added.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::{block_on, finished, open, queued, record, row, tenant};
+use void_api::{Mode, RunId, Status};
+use void_store::{Accept, ListFilter, ReadError, Store};
+
+fn all(store: &Store, of: &str, filter: &ListFilter) -> Vec<RunId> {
+    let mut filter = filter.clone();
+    let mut found = Vec::new();
+    loop {
+        let page = block_on(store.list(of, filter.clone())).unwrap();
+        assert!(page.runs.len() <= filter.limit.max(1));
+        found.extend(page.runs.iter().map(|run| run.run_id));
+        match page.cursor {
+            Some(cursor) => filter.cursor = Some(cursor),
+            None => return found,
+        }
+    }
+}
+
+#[test]
+fn filters_choose_and_order_is_newest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = tenant("a");
+    let mut runs = Vec::new();
+    for n in 0..60 {
+        let mode = if n % 3 == 0 { Mode::Canary } else { Mode::Live };
+        let mut run = record(mode);
+        run.labels.insert("third".to_owned(), (n % 3).to_string());
+        run.labels.insert("fifth".to_owned(), (n % 5).to_string());
+        if n % 2 == 0 {
+            run = finished(run);
+            store.submit(Accept::ended(row(&a, &run))).wait().unwrap();
+        } else {
+            store.submit(queued(&a, &run)).wait().unwrap();
+        }
+        runs.push(run);
+    }
+    store.submit(queued(&tenant("b"), &record(Mode::Live))).wait().unwrap();
+    runs.reverse();
+    let expect = |wanted: &dyn Fn(&void_api::RunRecord) -> bool| {
+        runs.iter().filter(|run| wanted(run)).map(|run| run.run_id).collect::<Vec<_>>()
+    };
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    for limit in [1, 7, 30, 500] {
+        let base = ListFilter { limit, ..ListFilter::default() };
+        assert_eq!(all(&store, "a", &base), expect(&|_| true));
+        let filter = ListFilter { status: Some(Status::Finished), ..base.clone() };
+        assert_eq!(all(&store, "a", &filter), expect(&|run| run.status == Status::Finished));
+        let filter = ListFilter { mode: Some(Mode::Canary), status: Some(Status::Accepted), ..base.clone() };
+        assert_eq!(
+            all(&store, "a", &filter),
+            expect(&|run| run.mode == Mode::Canary && run.status == Status::Accepted)
+        );
+        let filter = ListFilter { labels: vec![label("third", "1")], ..base.clone() };
+        assert_eq!(all(&store, "a", &filter), expect(&|run| run.labels["third"] == "1"));
+        let filter = ListFilter {
+            labels: vec![label("third", "1"), label("fifth", "4"), label("repo", "void")],
+            status: Some(Status::Finished),
+            ..base.clone()
+        };
+        assert_eq!(
+            all(&store, "a", &filter),
+            expect(&|run| run.labels["third"] == "1"
+                && run.labels["fifth"] == "4"
+                && run.status == Status::Finished)
+        );
+        let filter = ListFilter { labels: vec![label("third", "9")], ..base };
+        assert!(all(&store, "a", &filter).is_empty());
+    }
+    assert!(all(&store, "c", &ListFilter::default()).is_empty());
+}
+
+#[test]
+fn labels_that_look_alike_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = tenant("a");
+    let mut one = record(Mode::Live);
+    one.labels.insert("a=b".to_owned(), "c".to_owned());
+    let mut two = record(Mode::Live);
+    two.labels.insert("a".to_owned(), "b=c".to_owned());
+    store.submit(queued(&a, &one)).wait().unwrap();
+    store.submit(queued(&a, &two)).wait().unwrap();
+    let with = |key: &str, value: &str| ListFilter {
+        labels: vec![(key.to_owned(), value.to_owned())],
+        limit: 10,
+        ..ListFilter::default()
+    };
+    assert_eq!(all(&store, "a", &with("a=b", "c")), [one.run_id]);
+    assert_eq!(all(&store, "a", &with("a", "b=c")), [two.run_id]);
+}
+
+#[test]
+fn pages_neither_repeat_nor_leave_out_while_runs_are_added() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let store = Arc::new(store);
+    let a = tenant("a");
+    let first: Vec<_> = (0..300).map(|_| finished(record(Mode::Live))).collect();
+    for run in &first {
+        store.submit(Accept::ended(row(&a, run))).wait().unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let adding = {
+        let (store, a, stop) = (Arc::clone(&store), Arc::clone(&a), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut added = 0;
+            while !stop.load(Ordering::Relaxed) {
+                store.submit(Accept::ended(row(&a, &finished(record(Mode::Live))))).wait().unwrap();
+                added += 1;
+            }
+            added
+        })
+    };
+    let old: Vec<_> = first.iter().rev().map(|run| run.run_id).collect();
+    for _ in 0..20 {
+        let found = all(&store, "a", &ListFilter { limit: 7, ..ListFilter::default() });
+        let tail = &found[found.len() - old.len()..];
+        assert_eq!(tail, old);
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(adding.join().unwrap() > 0);
+}
+
+#[test]
+fn a_cursor_from_elsewhere_is_refused_and_a_foreign_one_shows_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let run = record(Mode::Live);
+    store.submit(queued(&tenant("a"), &run)).wait().unwrap();
+    store.submit(queued(&tenant("b"), &record(Mode::Live))).wait().unwrap();
+    let with =
+        |cursor: &str| ListFilter { cursor: Some(cursor.to_owned()), limit: 5, ..ListFilter::default() };
+    assert_eq!(block_on(store.list("a", with("17"))).err(), Some(ReadError::Cursor));
+    assert!(block_on(store.list("b", with(&run.run_id.to_string()))).unwrap().runs.is_empty());
+}
