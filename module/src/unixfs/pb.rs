@@ -84,7 +84,8 @@ fn link(message: &[u8]) -> Result<Want, String> {
             _ => return Err("a link is not well-formed dag-pb".to_owned()),
         }
     }
-    let cid = Cid::try_from(hash.ok_or("a link has no CID")?).map_err(|_| "a link's CID is broken")?;
+    let cid = Cid::try_from(hash.ok_or("a link has no CID")?)
+        .map_err(|_| "a link has no CID of a sha2-256 block")?;
     Want::try_from(&cid).map_err(|why| format!("a link's CID is refused: {why}"))
 }
 

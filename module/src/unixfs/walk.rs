@@ -1,7 +1,7 @@
 //! The walk from a root block to the file, as a state machine without I/O: it says which blocks it wants next and
 //! is fed verified ones. Bounded in depth, blocks and size before anything is asked for.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
@@ -16,6 +16,8 @@ use crate::want::Want;
 const MAX_DEPTH: u32 = 32;
 /// Blocks of one file, each counted as often as it is linked.
 const MAX_BLOCKS: usize = 65_536;
+/// How far ahead blocks are named.
+const LOOK_AHEAD: usize = 64;
 
 struct Pending {
     want: Want,
@@ -34,7 +36,7 @@ pub(crate) struct Walk {
     file: Vec<u8>,
     /// Each block once, in the order of the walk, for the proof.
     blocks: Vec<(Want, Bytes)>,
-    known: HashSet<Want>,
+    known: HashMap<Want, Block>,
     block_bytes: u64,
 }
 
@@ -48,7 +50,7 @@ impl Walk {
             planned: 1,
             file: Vec::new(),
             blocks: Vec::new(),
-            known: HashSet::new(),
+            known: HashMap::new(),
             block_bytes: 0,
         }
     }
@@ -58,34 +60,45 @@ impl Walk {
         self.pending.last().map(|pending| pending.want)
     }
 
-    /// The blocks that come next, in order, that one included.
+    /// Blocks that will be asked for, in order, that one included; some of the first, not all.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = Want> + '_ {
-        self.pending.iter().rev().map(|pending| pending.want)
+        let first = self.pending.iter().rev().take(LOOK_AHEAD);
+        first.map(|pending| pending.want).filter(|want| !self.known.contains_key(want))
     }
 
     /// Takes the block that comes next. Errors are facts about the DAG, since the block is verified.
     pub(crate) fn feed(&mut self, want: &Want, block: &Block) -> Result<(), Miss> {
-        let Some(pending) = self.pending.pop() else { return Ok(()) };
-        if pending.want != *want {
+        if self.next() != Some(*want) {
             return Err(Miss::Failed("the walk was given another block than the next".to_owned()));
         }
-        if self.known.insert(*want) {
-            self.block_bytes += block.bytes().len() as u64;
-            if self.block_bytes > super::fetch_cap(self.max_file) {
-                return Err(too_large(self.max_file));
-            }
-            self.blocks.push((*want, block.bytes().clone()));
+        self.block_bytes += block.bytes().len() as u64;
+        if self.block_bytes > super::fetch_cap(self.max_file) {
+            return Err(too_large(self.max_file));
         }
-        match want {
+        self.blocks.push((*want, block.bytes().clone()));
+        self.known.insert(*want, block.clone());
+        // A block that comes again is not asked for again.
+        while let Some(pending) = self.pending.pop() {
+            let Some(block) = self.known.get(&pending.want).cloned() else {
+                self.pending.push(pending);
+                break;
+            };
+            self.take(&pending, &block)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, pending: &Pending, block: &Block) -> Result<(), Miss> {
+        match pending.want {
             Want::Raw(_) => {
-                self.check_size(&pending, block.bytes().len() as u64)?;
+                self.check_size(pending, block.bytes().len() as u64)?;
                 self.append(block.bytes())
             }
             Want::Dag(_) => {
                 let node = pb::parse(block.bytes()).map_err(Miss::Invalid)?;
-                self.check_size(&pending, node.size)?;
+                self.check_size(pending, node.size)?;
                 self.append(&node.data)?;
-                self.plan(&pending, node.links)
+                self.plan(pending, node.links)
             }
         }
     }

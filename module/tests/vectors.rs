@@ -1,0 +1,173 @@
+//! Files, DAGs and CARs that the JavaScript IPFS libraries made, by every way in which they can come.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::HashMap;
+
+use support::{Gene, Vector, by_cid, digest, fresh, gateway, kubo, laid, manifest, put, supply, vectors};
+use void_api::Reason;
+use void_module::{Module, SourceKind};
+
+fn check(vector: &Vector, module: &Module) {
+    let content = vector.content();
+    assert_eq!(hex::encode(digest(&content)), vector.sha256, "{}", vector.name);
+    assert!(module.bytes == content, "{}", vector.name);
+    assert_eq!(module.sha256, digest(&content));
+    assert_eq!(module.cid, support::raw(&content).as_str());
+}
+
+fn files() -> impl Iterator<Item = Vector> {
+    vectors().into_iter().filter(|vector| vector.kind == "file")
+}
+
+#[tokio::test]
+async fn files_by_car_by_blocks_and_by_kubo_and_then_from_the_cache() {
+    let mut seen = 0;
+    for vector in files().filter(|vector| vector.car) {
+        let cars = HashMap::from([(vector.v1(), vector.car_bytes())]);
+        let by_car = gateway(HashMap::new(), Some(cars)).await;
+        let by_block = gateway(vector.blocks(), None).await;
+        let node = kubo(vector.blocks()).await;
+        for (kind, server) in
+            [(SourceKind::Gateway, by_car), (SourceKind::Gateway, by_block), (SourceKind::Ipfs, node)]
+        {
+            let (top, mut config) = fresh();
+            match kind {
+                SourceKind::Ipfs => config.ipfs_api = Some(server.url.clone()),
+                _ => config.gateways = vec![server.url.clone()],
+            }
+            let mut offline = config.clone();
+            let online = supply(config);
+            let module = online.resolve("default", &vector.target()).await.unwrap();
+            check(&vector, &module);
+            assert_eq!(module.source, kind);
+            // Asked by the bytes' own CID it is the same module, in memory.
+            let again = online.resolve("default", &by_cid(&module.cid)).await.unwrap();
+            assert!(std::sync::Arc::ptr_eq(&module, &again));
+
+            let cached = laid(&top.path().join("cache"), &vector.v1(), "car");
+            written(&cached).await;
+            offline.ipfs_api = None;
+            offline.gateways = Vec::new();
+            let module = supply(offline).resolve("default", &vector.target()).await.unwrap();
+            check(&vector, &module);
+            assert_eq!(module.source, SourceKind::Cache);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 18);
+}
+
+/// The cache is written behind the answer.
+async fn written(path: &std::path::Path) {
+    for _ in 0..400 {
+        if path.exists() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{} is not written", path.display());
+}
+
+#[tokio::test]
+async fn dags_that_are_no_module_are_refused_by_name_whoever_has_them() {
+    let mut seen = 0;
+    for vector in vectors().into_iter().filter(|vector| vector.kind == "refused") {
+        let cars = HashMap::from([(vector.v1(), vector.car_bytes())]);
+        let by_car = gateway(HashMap::new(), Some(cars)).await;
+        let node = kubo(vector.blocks()).await;
+        let (_top, mut first) = fresh();
+        let mut second = first.clone();
+        first.gateways = vec![by_car.url.clone()];
+        second.ipfs_api = Some(node.url.clone());
+        for config in [first, second] {
+            let error = supply(config).resolve("default", &vector.target()).await.unwrap_err();
+            assert_eq!(error.reason(), Reason::ModuleInvalid, "{}: {error}", vector.name);
+            assert!(error.to_string().contains(&vector.refused), "{}: {error}", vector.name);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 24);
+}
+
+#[tokio::test]
+async fn cars_that_are_cut_or_changed_are_never_taken() {
+    let vector = files().find(|vector| vector.name == "v0-levels").unwrap();
+    let car = vector.car_bytes();
+    let offer = async |car: Vec<u8>| {
+        let server = gateway(HashMap::new(), Some(HashMap::from([(vector.v1(), car)]))).await;
+        let (_top, mut config) = fresh();
+        config.gateways = vec![server.url.clone()];
+        supply(config).resolve("default", &vector.target()).await
+    };
+    assert!(offer(car.clone()).await.is_ok());
+    for cut in (0..car.len()).step_by(car.len() / 23).chain([1, 58, 59, car.len() - 1]) {
+        let error = offer(car[..cut].to_vec()).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ModuleNotFound, "cut at {cut}: {error}");
+    }
+    for at in (100..car.len()).step_by(car.len() / 23) {
+        let mut changed = car.clone();
+        changed[at] ^= 0x40;
+        let error = offer(changed).await.unwrap_err();
+        let reason = error.reason();
+        assert!(
+            matches!(reason, Reason::ModuleUnverified | Reason::ModuleNotFound),
+            "changed at {at}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cached_car_that_fails_is_removed_and_fetched_again() {
+    let vector = files().find(|vector| vector.name == "v1-levels").unwrap();
+    let (top, mut config) = fresh();
+    let node = kubo(vector.blocks()).await;
+    config.ipfs_api = Some(node.url.clone());
+    let cached = laid(&top.path().join("cache"), &vector.v1(), "car");
+    let mut changed = vector.car_bytes();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    put(&cached, &changed);
+    let online = supply(config);
+    let module = online.resolve("default", &vector.target()).await.unwrap();
+    check(&vector, &module);
+    assert_eq!(module.source, SourceKind::Ipfs);
+    for _ in 0..400 {
+        if std::fs::read(&cached).is_ok_and(|bytes| bytes != changed) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("the cached file was not replaced");
+}
+
+#[tokio::test]
+async fn a_whole_file_is_recognised_by_its_root_as_the_common_importers_cut_it() {
+    let mut seen = 0;
+    for vector in files().filter(|vector| vector.layout) {
+        let content = vector.content();
+        let (top, config) = fresh();
+        let folder = top.path().join("chimera-output");
+        put(&folder.join("gene.wasm"), &content);
+        let genes = manifest(&[Gene { name: "gene", cid: Some(&vector.cid), ..Gene::default() }]);
+        put(&folder.join("manifest.json"), genes);
+        let module = supply(config.clone()).resolve("default", &vector.target()).await.unwrap();
+        check(&vector, &module);
+        assert_eq!(module.source, SourceKind::Manifest);
+
+        std::fs::remove_dir_all(&folder).unwrap();
+        put(&laid(&top.path().join("cache"), &vector.v1(), "wasm"), &content);
+        let module = supply(config.clone()).resolve("default", &vector.target()).await.unwrap();
+        assert_eq!(module.source, SourceKind::Cache);
+        check(&vector, &module);
+
+        let mut other = content;
+        other[0] ^= 1;
+        put(&laid(&top.path().join("cache"), &vector.v1(), "wasm"), &other);
+        let error = supply(config).resolve("default", &vector.target()).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ModuleNotFound);
+        seen += 1;
+    }
+    assert!(seen >= 5);
+}
