@@ -130,7 +130,7 @@ fn cases() -> Vec<Case> {
         ),
         case(422, "invalid_value", "idempotency_key", with(r#""idempotency_key":"""#)),
         // Sizes.
-        case(422, "invalid_value", "args", with(&format!(r#""args":[{}0]"#, "0,".repeat(64)))),
+        case(422, "invalid_args", "args", with(&format!(r#""args":[{}0]"#, "0,".repeat(64)))),
         case(422, "invalid_value", "argv", with(&format!(r#""argv":[{}"a"]"#, r#""a","#.repeat(256)))),
         case(422, "invalid_value", "labels", with(&format!(r#""labels":{{"{}":"v"}}"#, "k".repeat(65)))),
         case(422, "invalid_value", "labels", with(&format!(r#""labels":{{"k":"{}"}}"#, "v".repeat(257)))),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -118,6 +118,11 @@ impl Client {
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Tells the server that no more will be sent, so that it does not wait for the rest of something.
+    pub fn end_of_input(&mut self) {
+        let _ = self.stream.get_ref().shutdown(Shutdown::Write);
     }
 
     /// Reads the next answer.
