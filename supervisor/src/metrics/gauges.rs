@@ -1,0 +1,114 @@
+//! Numbers that say how things are: the switches, the layers, and what other parts and the kernel count for us.
+
+use prometheus::{Error, Gauge, IntCounter, IntGauge, IntGaugeVec, Registry};
+use void_ipc::message::Layer;
+use void_module::{SourceKind, SourceStats, StatsSnapshot};
+use void_policy::settings::Switches;
+use void_store::StoreStats;
+
+use super::families::{counter, counters, gauge, gauges};
+use super::process::Process;
+
+const OUTCOMES: [(&str, fn(&SourceStats) -> u64); 6] = [
+    ("found", |stats| stats.found),
+    ("absent", |stats| stats.absent),
+    ("failed", |stats| stats.failed),
+    ("unverified", |stats| stats.unverified),
+    ("invalid", |stats| stats.invalid),
+    ("left_out", |stats| stats.left_out),
+];
+
+pub(super) struct Gauges {
+    canary: Gauge,
+    frozen: IntGauge,
+    enabled: IntGauge,
+    layers: IntGaugeVec,
+    /// For each kind of source its outcomes in the order of [`OUTCOMES`].
+    resolves: Vec<IntCounter>,
+    remembered: IntCounter,
+    fetched_bytes: Vec<IntCounter>,
+    memory_bytes: IntGauge,
+    store_waiting: IntGauge,
+    store_failing: IntGauge,
+    store_commits: IntCounter,
+    store_failed: IntCounter,
+    deleted_runs: IntCounter,
+    process: Process,
+}
+
+impl Gauges {
+    pub(super) fn new(r: &Registry) -> Result<Gauges, Error> {
+        let canary = Gauge::new("void_wasm_canary_share", "The share of runs that execute, 0 to 1.")?;
+        r.register(Box::new(canary.clone()))?;
+        let build = gauges(r, "void_wasm_build_info", "The version that runs; always 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let layers = gauges(r, "void_wasm_isolation_layer", "Whether a layer of the isolation stands.", &["layer"])?;
+        for layer in Layer::ALL {
+            layers.with_label_values(&[layer.name()]).set(0);
+        }
+        let resolves = counters(
+            r,
+            "void_wasm_module_resolves_total",
+            "Questions for a module, by the source asked and its answer.",
+            &["source", "outcome"],
+        )?;
+        let bytes = counters(r, "void_wasm_module_bytes_total", "Verified bytes of modules, by their source.", &["source"])?;
+        let sources = SourceKind::ALL.iter();
+        Ok(Gauges {
+            canary,
+            frozen: gauge(r, "void_wasm_frozen", "Whether runs are accepted and not executed.")?,
+            enabled: gauge(r, "void_wasm_enabled", "Whether the master switch is on.")?,
+            layers,
+            remembered: resolves.with_label_values(&["memory", "found"]),
+            resolves: sources
+                .clone()
+                .flat_map(|kind| OUTCOMES.map(|(outcome, _)| resolves.with_label_values(&[kind.as_str(), outcome])))
+                .collect(),
+            fetched_bytes: sources.map(|kind| bytes.with_label_values(&[kind.as_str()])).collect(),
+            memory_bytes: gauge(r, "void_wasm_module_memory_bytes", "Modules kept in memory, in bytes.")?,
+            store_waiting: gauge(r, "void_wasm_store_waiting", "Changes that wait to be written.")?,
+            store_failing: gauge(r, "void_wasm_store_failing", "Whether the last write failed.")?,
+            store_commits: counter(r, "void_wasm_store_commits_total", "Groups of changes written.")?,
+            store_failed: counter(r, "void_wasm_store_failures_total", "Groups of changes that could not be written.")?,
+            deleted_runs: counter(r, "void_wasm_runs_deleted_total", "Runs deleted by age or number.")?,
+            process: Process::new(r)?,
+        })
+    }
+
+    pub(super) fn switches(&self, switches: &Switches) {
+        self.canary.set(switches.canary.get());
+        self.frozen.set(i64::from(switches.freeze));
+        self.enabled.set(i64::from(switches.enabled));
+    }
+
+    pub(super) fn layer(&self, layer: Layer, stands: bool) {
+        self.layers.with_label_values(&[layer.name()]).set(i64::from(stands));
+    }
+
+    /// Brings in what others count. Not to be called by two threads at once.
+    pub(super) fn carry_over(&self, supply: &StatsSnapshot, store: &StoreStats) {
+        let kinds = SourceKind::ALL.iter().zip(self.resolves.chunks_exact(OUTCOMES.len())).zip(&self.fetched_bytes);
+        for ((kind, counters), bytes) in kinds {
+            let stats = supply.source(*kind);
+            OUTCOMES.iter().zip(counters).for_each(|((_, count), counter)| raise(counter, count(stats)));
+            raise(bytes, stats.bytes);
+        }
+        raise(&self.remembered, supply.memory_hits);
+        set(&self.memory_bytes, supply.memory_bytes);
+        set(&self.store_waiting, store.waiting);
+        self.store_failing.set(i64::from(store.failing));
+        raise(&self.store_commits, store.groups);
+        raise(&self.store_failed, store.failed_groups);
+        raise(&self.deleted_runs, store.deleted_runs);
+        self.process.look();
+    }
+}
+
+/// Brings a counter to a count that is kept elsewhere and only rises.
+pub(super) fn raise(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+pub(super) fn set(gauge: &IntGauge, to: u64) {
+    gauge.set(i64::try_from(to).unwrap_or(i64::MAX));
+}
