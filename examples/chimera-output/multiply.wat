@@ -1,5 +1,3 @@
 (module
-  (func (export "multiply") (param f64 f64) (result f64)
-    local.get 0
-    local.get 1
-    f64.mul))
+  (func (export "multiply") (param $a f64) (param $b f64) (result f64)
+    (f64.mul (local.get $a) (local.get $b))))
