@@ -35,6 +35,12 @@ fn main() {
         await_one(&store, &tenant);
     }
 
+    if small {
+        for tasks in [1, 4, 32] {
+            load(&dir.path().join(format!("load-{tasks}")), &tenant, tasks);
+        }
+    }
+
     let big = dir.path().join("big");
     let (store, _) = Store::open(&config(&big, false)).unwrap();
     measure(&store, &format!("{runs} ended runs, groups of 64"), runs, || direct(&store, &tenant, runs, 64));
@@ -126,6 +132,81 @@ fn await_one(store: &Store, tenant: &Arc<str>) {
     times.sort_unstable();
     let at = |part: usize| times[times.len() * part / 1000];
     println!("one commit awaited: p50 {:?}, p99 {:?}, p999 {:?}", at(500), at(990), at(999));
+}
+
+/// What the store costs a service: two lanes of tasks that each work for 150 µs of CPU, which is a run, and then store
+/// it or not.
+fn load(dir: &Path, tenant: &Arc<str>, tasks: usize) {
+    const LANES: u64 = 2;
+    const WORK: Duration = Duration::from_micros(150);
+    let (store, _) = Store::open(&config(dir, false)).unwrap();
+    let store = Arc::new(store);
+    let turns = (1..20).map(|_| {
+        let begin = Instant::now();
+        work(100_000);
+        (WORK.as_secs_f64() / begin.elapsed().as_secs_f64() * 100_000.0) as u64
+    });
+    let turns = turns.max().unwrap();
+    let mut rates = [(0.0, 0.0); 2];
+    for (stored, rate) in [false, true].into_iter().zip(&mut rates) {
+        let (begin, spent) = (Instant::now(), process_cpu());
+        let lanes = (0..LANES).map(|lane| {
+            let (store, tenant) = (Arc::clone(&store), Arc::clone(tenant));
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let local = tokio::task::LocalSet::new();
+                let done = std::rc::Rc::new(std::cell::Cell::new(lane << 32));
+                for _ in 0..tasks {
+                    let (store, tenant, done) =
+                        (Arc::clone(&store), Arc::clone(&tenant), std::rc::Rc::clone(&done));
+                    local.spawn_local(async move {
+                        while begin.elapsed() < Duration::from_secs(2) {
+                            work(turns);
+                            done.set(done.get() + 1);
+                            let mut run = record(Mode::Live, 1 << 45 | done.get());
+                            finish(&mut run);
+                            if stored {
+                                store
+                                    .submit(Accept::ended(RunRow::new(&tenant, &run).unwrap()))
+                                    .await
+                                    .unwrap();
+                            } else {
+                                tokio::task::yield_now().await;
+                            }
+                        }
+                    });
+                }
+                runtime.block_on(local);
+                done.get() - (lane << 32)
+            })
+        });
+        let lanes: Vec<_> = lanes.collect();
+        let runs: u64 = lanes.into_iter().map(|lane| lane.join().unwrap()).sum();
+        *rate = (runs as f64 / begin.elapsed().as_secs_f64(), (process_cpu() - spent) * 1e6 / runs as f64);
+    }
+    let stats = store.stats();
+    let [(without, bare), (with, stored)] = rates;
+    println!(
+        "{tasks} tasks on each of {LANES} lanes: {without:.0} runs/s without the store, {with:.0} with it; {:.1} µs of \
+         CPU a run more than {bare:.0}; {:.1} a group",
+        stored - bare,
+        stats.batches as f64 / stats.groups as f64
+    );
+}
+
+/// CPU seconds of the process, with the threads that have ended.
+fn process_cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks: Vec<f64> =
+        fields.split_whitespace().skip(11).take(2).map(|text| text.parse().unwrap()).collect();
+    (ticks[0] + ticks[1]) / 100.0
+}
+
+fn work(turns: u64) {
+    let end =
+        (0..turns).fold(1u64, |state, turn| std::hint::black_box(state.wrapping_mul(31).wrapping_add(turn)));
+    std::hint::black_box(end);
 }
 
 fn measure(store: &Store, what: &str, rows: u64, work: impl FnOnce()) {

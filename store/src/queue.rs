@@ -95,7 +95,7 @@ struct Linger {
 /// Nobody came for so long: nobody will.
 const GAP: Duration = Duration::from_micros(250);
 /// The longest that a batch is kept waiting for others.
-const CAP: Duration = Duration::from_millis(1);
+const CAP: Duration = Duration::from_millis(2);
 /// A greater number is tried after so many groups that reached theirs.
 const TRY_EVERY: u32 = 32;
 /// More than so many in a group save next to nothing.
@@ -240,5 +240,45 @@ impl Queue {
     pub(crate) fn is_full(&self) -> bool {
         let state = self.state.lock();
         state.jobs.len() >= MAX_JOBS || state.bytes >= MAX_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_waited_for_grows_by_trial_and_falls_at_once() {
+        let mut linger = Linger::default();
+        assert_eq!(linger.target, 1, "nobody waits at first");
+        (1..TRY_EVERY).for_each(|_| linger.reached());
+        assert_eq!(linger.target, 1);
+        linger.reached();
+        assert_eq!(linger.target, 2, "now one more is tried");
+        linger.missed(1);
+        assert_eq!(linger.target, 1, "a lone caller waits once in many commits");
+        (0..TRY_EVERY * 100).for_each(|_| linger.reached());
+        assert_eq!(linger.target, ENOUGH);
+    }
+
+    #[test]
+    fn a_full_list_refuses_all_but_what_must_be_committed() {
+        let queue = Queue::default();
+        let waiting: Vec<_> = (0..MAX_JOBS).map(|_| queue.push(Batch::new())).collect();
+        assert!(queue.is_full());
+        assert_eq!(queue.push(Batch::new()).wait(), Err(WriteError::Backlog));
+        let must = queue.push(Batch::new().until_committed());
+        let mut group = Vec::new();
+        let mut taken = 0;
+        while taken <= MAX_JOBS {
+            assert_eq!(queue.take(&mut group, Duration::ZERO), Taken::Jobs);
+            assert!(group.len() <= MAX_GROUP);
+            taken += group.len();
+            group.drain(..).for_each(|job| job.answer(Ok(Committed { last_event: 1 })));
+        }
+        assert!(must.wait().is_ok() && waiting.into_iter().all(|commit| commit.wait().is_ok()));
+        queue.close();
+        assert_eq!(queue.take(&mut group, Duration::ZERO), Taken::Closed);
+        assert_eq!(queue.push(Batch::new().until_committed()).wait(), Err(WriteError::Closed));
     }
 }

@@ -94,7 +94,7 @@ CREATE TABLE kv (
 pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Pages of the WAL (4 KiB each) after which it is copied into the database, away from the writer.
-pub(crate) const CHECKPOINT_PAGES: u32 = 4_096;
+pub(crate) const CHECKPOINT_PAGES: u32 = 8_192;
 
 /// Sets up the connection that writes.
 pub(crate) fn prepare_writer(conn: &Connection, full_durability: bool) -> rusqlite::Result<()> {
