@@ -2,17 +2,23 @@
 //! has no other constructor.
 
 use std::io::Read;
+use std::sync::mpsc;
+use std::thread;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::answer::Miss;
+use crate::buffer::Buffer;
 
 /// A sha2-256 digest.
 pub(crate) type Digest = [u8; 32];
 
 /// Bytes read and hashed per step: small enough to be hashed while they are still in the CPU's cache.
-const STEP: usize = 128 * 1024;
+const STEP: usize = 256 * 1024;
+
+/// From this size on, a thread for hashing beside the one that reads is worth its start.
+const TWO_THREADS: usize = 4 << 20;
 
 /// The digest of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
@@ -44,18 +50,13 @@ impl Verified {
     ///
     /// Outer error: reading failed. Inner `None`: other bytes.
     pub(crate) fn read(from: &mut impl Read, size: usize, want: &Digest) -> std::io::Result<Option<Self>> {
-        let mut bytes = vec![0u8; size];
-        let mut hasher = Sha256::new();
-        for piece in bytes.chunks_mut(STEP) {
-            from.read_exact(piece)?;
-            hasher.update(&*piece);
-        }
+        let mut buffer = Buffer::new(size);
+        let sha256 = read_and_hash(from, buffer.as_mut())?;
         // A file that has grown since its size was read is not the file that was asked for.
         if from.read(&mut [0u8; 1])? != 0 {
             return Ok(None);
         }
-        let sha256: Digest = hasher.finalize().into();
-        Ok((sha256 == *want).then(|| Self { bytes: Bytes::from(bytes), sha256 }))
+        Ok((sha256 == *want).then(|| Self { bytes: buffer.share(), sha256 }))
     }
 
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -65,6 +66,33 @@ impl Verified {
     pub(crate) fn sha256(&self) -> &Digest {
         &self.sha256
     }
+}
+
+/// Fills `buffer` and hashes it on the way; a large one on two threads, so that reading costs no time of its own.
+fn read_and_hash(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    if buffer.len() < TWO_THREADS {
+        for piece in buffer.chunks_mut(STEP) {
+            from.read_exact(piece)?;
+            hasher.update(&*piece);
+        }
+        return Ok(hasher.finalize().into());
+    }
+    thread::scope(|scope| {
+        let (filled, pieces) = mpsc::channel::<&[u8]>();
+        let hashing =
+            thread::Builder::new().name("module-hash".to_owned()).spawn_scoped(scope, move || {
+                pieces.iter().for_each(|piece| hasher.update(piece));
+                hasher.finalize().into()
+            })?;
+        for piece in buffer.chunks_mut(STEP) {
+            from.read_exact(piece)?;
+            // Refused only when the other thread is gone, which the join tells.
+            let _ = filled.send(piece);
+        }
+        drop(filled);
+        hashing.join().map_err(|_| std::io::Error::other("the hashing thread died"))
+    })
 }
 
 /// One block of a DAG whose bytes were compared with the link that led to it.
@@ -133,14 +161,14 @@ mod tests {
 
     #[test]
     fn reading_takes_only_the_named_bytes() {
-        let bytes: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+        let bytes: Vec<u8> = (0..9_300_000u32).map(|n| n as u8).collect();
         let want = sha256(&bytes);
         let read = |data: &[u8], size| Verified::read(&mut &*data, size, &want);
         assert_eq!(read(&bytes, bytes.len()).unwrap().unwrap().bytes(), &bytes);
         assert!(read(&bytes, bytes.len() + 1).is_err());
         assert!(read(&bytes, bytes.len() - 1).unwrap().is_none());
         let mut other = bytes.clone();
-        other[299_999] ^= 1;
+        other[9_299_999] ^= 1;
         assert!(read(&other, other.len()).unwrap().is_none());
     }
 

@@ -89,6 +89,9 @@ impl Inner {
     }
 
     async fn look(self: &Arc<Self>, max_age: Duration) -> Arc<Index> {
+        if let Some(index) = self.young(max_age) {
+            return index;
+        }
         let _turn = self.turn.lock().await;
         // Somebody else may have looked while we waited.
         if let Some(index) = self.young(max_age) {
@@ -111,13 +114,9 @@ impl Inner {
     }
 
     fn read(&self, index: &Index, want: &Want) -> Result<Found, Miss> {
-        let places = index.places(want);
-        if places.is_empty() {
-            return Err(Miss::Absent(index.not_listed()));
-        }
         let mut tried = Vec::new();
         let mut other_bytes = false;
-        for place in places {
+        for place in index.places(want) {
             for file in place.files(want) {
                 match self.read_file(place.folder(), &file, want) {
                     Ok(mut found) => {
@@ -171,6 +170,9 @@ impl Source for Manifests {
             let mut index = self.inner.look(self.inner.recheck).await;
             if index.places(want).is_empty() {
                 index = self.inner.look(RECHECK_MISS).await;
+            }
+            if index.places(want).is_empty() {
+                return Err(Miss::Absent(index.not_listed()));
             }
             let (inner, want) = (self.inner.clone(), *want);
             blocking(move || inner.read(&index, &want)).await

@@ -149,3 +149,46 @@ impl Walk {
         Ok(Found { module: Verified::under_root(self.file), proof, place: None })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::sha256;
+    use proptest::prelude::*;
+
+    fn fed(bytes: Vec<u8>, max_file: u64) -> Result<Walk, Miss> {
+        let want = Want::Dag(sha256(&bytes));
+        let block = Block::check(Bytes::from(bytes), want.digest()).unwrap();
+        let mut walk = Walk::new(want, max_file);
+        walk.feed(&want, &block).map(|()| walk)
+    }
+
+    #[test]
+    fn a_walk_takes_only_the_block_that_it_asked_for() {
+        let other = Block::check(Bytes::from_static(b"x"), &sha256(b"x")).unwrap();
+        let mut walk = Walk::new(Want::Raw([1; 32]), 10);
+        assert!(matches!(walk.feed(&Want::Raw(sha256(b"x")), &other), Err(Miss::Failed(_))));
+        assert!(walk.finish().is_err());
+    }
+
+    proptest! {
+        /// Any block with the right hash is read or refused, and what is read keeps the bounds.
+        #[test]
+        fn any_block_is_read_or_refused(bytes: Vec<u8>) {
+            if let Ok(walk) = fed(bytes, 64) {
+                prop_assert!(walk.file.len() <= 64);
+            }
+        }
+
+        /// The same for blocks that are nearly right: a small UnixFS file with a byte changed.
+        #[test]
+        fn nearly_right_blocks_are_read_or_refused(at in 0usize..20, to: u8, max in 0u64..12) {
+            let mut bytes = vec![0x0a, 0x0b, 0x08, 0x02, 0x12, 0x05, 1, 2, 3, 4, 5, 0x18, 0x05];
+            let index = at % bytes.len();
+            bytes[index] = to;
+            if let Ok(walk) = fed(bytes, max) {
+                prop_assert!(walk.file.len() as u64 <= max);
+            }
+        }
+    }
+}
