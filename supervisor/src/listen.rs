@@ -40,7 +40,9 @@ pub(crate) enum ListenError {
         address: String,
     },
     /// systemd passed something else.
-    #[error("descriptor {number} passed by systemd cannot be accepted on: {source}; give ListenStream= in the socket unit")]
+    #[error(
+        "descriptor {number} passed by systemd cannot be accepted on: {source}; give ListenStream= in the socket unit"
+    )]
     Passed {
         /// The descriptor.
         number: i32,
@@ -48,7 +50,9 @@ pub(crate) enum ListenError {
         source: io::Error,
     },
     /// Everyone could come in.
-    #[error("{address} can be reached from other machines: set WASM_API_TOKENS_FILE, or listen on a loopback address or a Unix socket")]
+    #[error(
+        "{address} can be reached from other machines: set WASM_API_TOKENS_FILE, or listen on a loopback address or a Unix socket"
+    )]
     Open {
         /// The socket's address.
         address: String,
@@ -93,7 +97,9 @@ fn passed() -> Result<Vec<Listener>, ListenError> {
     let mut given = ListenFd::from_env();
     (0..given.len())
         .zip(FIRST_PASSED..)
-        .map(|(index, number)| take(&mut given, index, number).map_err(|source| ListenError::Passed { number, source }))
+        .map(|(index, number)| {
+            take(&mut given, index, number).map_err(|source| ListenError::Passed { number, source })
+        })
         .collect()
 }
 
@@ -155,7 +161,9 @@ fn bind_unix(path: &Path) -> Result<Listener, ListenError> {
     let left_behind = fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket());
     if left_behind {
         match UnixStream::connect(path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed)?,
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(failed)?
+            }
             _ => return Err(ListenError::InUse { address }),
         }
     }

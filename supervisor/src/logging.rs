@@ -23,7 +23,12 @@ pub(crate) fn init() {
     let _ = if terminal {
         log.with_ansi(std::env::var_os("NO_COLOR").is_none()).try_init()
     } else {
-        log.with_ansi(false).json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        log.with_ansi(false)
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init()
     };
     if let Some(error) = refused {
         tracing::warn!(%error, "{FILTER} is not a filter and was ignored: give for example info or void_supervisor=debug");

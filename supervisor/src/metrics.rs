@@ -11,26 +11,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 use void_api::{CallKind, Decision, Mode, Reason, Status};
+use void_policy::judge::Rule;
 
 use families::{Grid, ms};
 use gauges::Gauges;
 use http::Http;
-use words::{LIMITS, limit_index};
+use words::{CAPS, Doing, LIMITS, limit_index};
 
 pub(crate) use http::ROUTES;
-pub(crate) use words::{Cause, Doing, Role};
+pub(crate) use words::{Cause, Role};
 
 /// What `/metrics` answers with.
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Milliseconds, from a call that returns at once to the longest budgets.
 const RUN_BUCKETS: &[f64] = &[
-    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0,
-    30_000.0,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0,
+    10_000.0, 30_000.0,
 ];
-const COMPILE_BUCKETS: &[f64] = &[1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0];
+const COMPILE_BUCKETS: &[f64] =
+    &[1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0];
 
 /// All of them. Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -42,12 +44,11 @@ pub(crate) struct Series {
     runs: Grid,
     run_duration: Histogram,
     calls: Grid,
-    denied: IntCounterVec,
+    denied: Grid,
     violations: Vec<IntCounter>,
     workers: Vec<IntGauge>,
     starts: Vec<IntCounter>,
     deaths: Grid,
-    queue_depth: IntGauge,
     queue_wait: Histogram,
     compiles: Histogram,
     code_cache: [IntCounter; 2],
@@ -81,56 +82,102 @@ impl Metrics {
         let registry = Registry::new();
         let r = &registry;
         let runs = Grid::new(
-            families::counters(r, "void_wasm_runs_total", "Runs that ended, by how they ended and how they were admitted.", &[
-                "status", "mode",
-            ])?,
+            families::counters(
+                r,
+                "void_wasm_runs_total",
+                "Runs that ended, by how they ended and how they were admitted.",
+                &["status", "mode"],
+            )?,
             &words::of(Status::ALL, Status::as_str),
             &words::of(Mode::ALL, Mode::as_str),
             |status, mode| words::ends(Status::ALL[status], Mode::ALL[mode]),
         );
         let calls = Grid::new(
-            families::counters(r, "void_wasm_syscalls_total", "Gateway calls of guests, by kind and how they were answered.", &[
-                "kind", "decision",
-            ])?,
+            families::counters(
+                r,
+                "void_wasm_syscalls_total",
+                "Gateway calls of guests, by kind and how they were answered.",
+                &["kind", "decision"],
+            )?,
             &words::of(CallKind::ALL, CallKind::as_str),
             &words::of(Decision::ALL, Decision::as_str),
             |_, _| true,
         );
-        let violations =
-            families::counters(r, "void_wasm_resource_violations_total", "Runs that ended at a limit, by the limit.", &["type"])?;
-        let starts =
-            families::counters(r, "void_wasm_worker_starts_total", "Worker processes started, by what they are.", &["role"])?;
-        let deaths = Grid::new(
-            families::counters(r, "void_wasm_worker_deaths_total", "Worker processes that ended, by what they were and why.", &[
-                "role", "cause",
-            ])?,
-            &words::of(Role::ALL, Role::as_str),
-            &words::of(Cause::ALL, Cause::as_str),
-            |_, _| true,
-        );
-        let workers = families::gauges(r, "void_wasm_workers", "Worker processes alive, by what they are and do.", &["role", "state"])?;
-        let code_cache = families::counters(r, "void_wasm_code_cache_total", "Look-ups of compiled code.", &["outcome"])?;
-        let reloads = families::counters(r, "void_wasm_reloads_total", "Reloads of the settings.", &["outcome"])?;
-        Ok(Metrics(Arc::new(Series {
-            runs,
-            run_duration: families::histogram(r, "void_wasm_run_duration_ms", "Wall time of executed runs, in milliseconds.", RUN_BUCKETS)?,
-            calls,
-            denied: families::counters(
+        let denied = Grid::new(
+            families::counters(
                 r,
                 "void_wasm_policy_denied_total",
                 "Gateway calls that policy refused, by what would have to be granted and the rule that refused.",
                 &["cap", "reason"],
             )?,
+            CAPS,
+            &words::of(Rule::ALL, Rule::as_str),
+            |cap, rule| words::refuses(CAPS[cap], Rule::ALL[rule]),
+        );
+        let violations = families::counters(
+            r,
+            "void_wasm_resource_violations_total",
+            "Runs that ended at a limit, by the limit.",
+            &["type"],
+        )?;
+        let starts = families::counters(
+            r,
+            "void_wasm_worker_starts_total",
+            "Worker processes started, by what they are.",
+            &["role"],
+        )?;
+        let deaths = Grid::new(
+            families::counters(
+                r,
+                "void_wasm_worker_deaths_total",
+                "Worker processes that ended, by what they were and why.",
+                &["role", "cause"],
+            )?,
+            &words::of(Role::ALL, Role::as_str),
+            &words::of(Cause::ALL, Cause::as_str),
+            |_, _| true,
+        );
+        let workers = families::gauges(
+            r,
+            "void_wasm_workers",
+            "Worker processes alive, by what they are and do.",
+            &["role", "state"],
+        )?;
+        let code_cache =
+            families::counters(r, "void_wasm_code_cache_total", "Look-ups of compiled code.", &["outcome"])?;
+        let reloads =
+            families::counters(r, "void_wasm_reloads_total", "Reloads of the settings.", &["outcome"])?;
+        Ok(Metrics(Arc::new(Series {
+            runs,
+            run_duration: families::histogram(
+                r,
+                "void_wasm_run_duration_ms",
+                "Wall time of executed runs, in milliseconds.",
+                RUN_BUCKETS,
+            )?,
+            calls,
+            denied,
             violations: LIMITS.iter().map(|limit| violations.with_label_values(&[limit.as_str()])).collect(),
             workers: Role::ALL
                 .iter()
-                .flat_map(|role| Doing::ALL.iter().map(|doing| workers.with_label_values(&[role.as_str(), doing.as_str()])))
+                .flat_map(|role| {
+                    Doing::ALL.iter().map(|doing| workers.with_label_values(&[role.as_str(), doing.as_str()]))
+                })
                 .collect(),
             starts: Role::ALL.iter().map(|role| starts.with_label_values(&[role.as_str()])).collect(),
             deaths,
-            queue_depth: families::gauge(r, "void_wasm_queue_depth", "Runs that wait for a worker.")?,
-            queue_wait: families::histogram(r, "void_wasm_queue_wait_ms", "Time that runs waited for a worker, in milliseconds.", RUN_BUCKETS)?,
-            compiles: families::histogram(r, "void_wasm_compile_duration_ms", "Time that compiling a module took, in milliseconds.", COMPILE_BUCKETS)?,
+            queue_wait: families::histogram(
+                r,
+                "void_wasm_queue_wait_ms",
+                "Time that runs waited for a worker, in milliseconds.",
+                RUN_BUCKETS,
+            )?,
+            compiles: families::histogram(
+                r,
+                "void_wasm_compile_duration_ms",
+                "Time that compiling a module took, in milliseconds.",
+                COMPILE_BUCKETS,
+            )?,
             code_cache: ["hit", "miss"].map(|outcome| code_cache.with_label_values(&[outcome])),
             reloads: ["applied", "refused"].map(|outcome| reloads.with_label_values(&[outcome])),
             http: Http::new(r)?,
@@ -158,13 +205,17 @@ impl Series {
     }
 
     /// A gateway call was answered.
+    #[allow(dead_code, reason = "the gateway counts here")]
     pub(crate) fn call(&self, kind: CallKind, decision: Decision) {
         self.calls.at(kind as usize, decision as usize).inc();
     }
 
-    /// Policy refused a gateway call; `rule` is one of policy's fixed words.
-    pub(crate) fn denied(&self, kind: CallKind, rule: &'static str) {
-        self.denied.with_label_values(&[kind.cap(), rule]).inc();
+    /// Policy refused a gateway call.
+    #[allow(dead_code, reason = "the gateway counts here")]
+    pub(crate) fn denied(&self, kind: CallKind, rule: Rule) {
+        if let Some(cap) = CAPS.iter().position(|cap| *cap == kind.cap()) {
+            self.denied.at(cap, rule as usize).inc();
+        }
     }
 
     /// A worker process was started.
@@ -172,21 +223,25 @@ impl Series {
         if let Some(counter) = self.starts.get(role as usize) {
             counter.inc();
         }
+        self.worker(role, Doing::Idle).inc();
     }
 
     /// A worker process has ended.
     pub(crate) fn worker_ended(&self, role: Role, cause: Cause) {
         self.deaths.at(role as usize, cause as usize).inc();
+        self.worker(role, Doing::Idle).dec();
     }
 
-    /// Worker processes alive.
-    pub(crate) fn workers(&self, role: Role, doing: Doing) -> &IntGauge {
+    /// A worker process is at work for as long as the returned value is kept; it may end meanwhile.
+    pub(crate) fn busy(&self, role: Role) -> Busy {
+        let (idle, busy) = (self.worker(role, Doing::Idle), self.worker(role, Doing::Busy));
+        idle.dec();
+        busy.inc();
+        Busy { idle: idle.clone(), busy: busy.clone() }
+    }
+
+    fn worker(&self, role: Role, doing: Doing) -> &IntGauge {
         &self.workers[role as usize * Doing::ALL.len() + doing as usize]
-    }
-
-    /// Runs that wait.
-    pub(crate) fn queue_depth(&self) -> &IntGauge {
-        &self.queue_depth
     }
 
     /// A run waited so long for a worker.
@@ -209,32 +264,47 @@ impl Series {
         self.reloads[usize::from(!applied)].inc();
     }
 
-    /// The switches in force.
-    pub(crate) fn switches(&self, switches: &void_policy::settings::Switches) {
-        self.gauges.switches(switches);
-    }
-
-    /// A layer of the isolation stands, or does not.
-    pub(crate) fn layer(&self, layer: void_ipc::message::Layer, stands: bool) {
-        self.gauges.layer(layer, stands);
-    }
-
     /// HTTP's own.
     pub(crate) fn http(&self) -> &Http {
         &self.http
     }
 
-    /// All of them in Prometheus' text format, with the numbers that other parts keep and the process' own.
+    /// All of them in Prometheus' text format, with what other parts know at this moment, and the process' own.
     ///
     /// # Errors
     /// The format cannot be written: a mistake in this module.
-    pub(crate) fn render(
-        &self,
-        supply: &void_module::StatsSnapshot,
-        store: &void_store::StoreStats,
-    ) -> Result<String, prometheus::Error> {
+    pub(crate) fn render(&self, moment: &Moment<'_>) -> Result<String, prometheus::Error> {
         let _one = self.reading.lock();
-        self.gauges.carry_over(supply, store);
+        self.gauges.carry_over(moment);
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// What other parts know, for one reading.
+pub(crate) struct Moment<'a> {
+    /// The switches in force.
+    pub(crate) switches: &'a void_policy::settings::Switches,
+    /// The modules' supply.
+    pub(crate) supply: &'a void_module::StatsSnapshot,
+    /// The store.
+    pub(crate) store: &'a void_store::StoreStats,
+    /// The names of the layers of isolation that stand.
+    pub(crate) layers: &'a [&'static str],
+    /// Runs that wait for a worker.
+    pub(crate) queued: usize,
+}
+
+/// A worker process at work.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Busy {
+    idle: IntGauge,
+    busy: IntGauge,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.busy.dec();
+        self.idle.inc();
     }
 }

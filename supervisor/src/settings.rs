@@ -137,7 +137,8 @@ fn read_tokens(path: &Path) -> Result<Tokens, Vec<SettingError>> {
         tracing::warn!(path = shown, "every user of this machine may use the tokens file: chmod o= it");
     }
     Tokens::parse(&text).map_err(|errors| {
-        let told = |error| refusal(TOKENS_FILE, &shown, format_args!("a file of tenants and tokens; {error}"));
+        let told =
+            |error| refusal(TOKENS_FILE, &shown, format_args!("a file of tenants and tokens; {error}"));
         errors.into_iter().map(told).collect()
     })
 }
@@ -186,14 +187,17 @@ impl Live {
         metrics.reloaded(outcome.is_ok());
         match &outcome {
             Ok(changes) => {
-                metrics.switches(&self.peek().settings.switches);
                 for Change { variable, old, new } in &changes.changed {
                     tracing::info!(variable, old, new, "a setting was changed");
                 }
                 for variable in &changes.waiting {
                     tracing::warn!(variable, "a changed setting waits for a restart");
                 }
-                tracing::info!(changed = changes.changed.len(), waiting = changes.waiting.len(), "settings reloaded");
+                tracing::info!(
+                    changed = changes.changed.len(),
+                    waiting = changes.waiting.len(),
+                    "settings reloaded"
+                );
             }
             Err(errors) => {
                 errors.iter().for_each(|error| tracing::error!("{error}"));
@@ -207,7 +211,8 @@ impl Live {
         let old = self.now();
         let (settings, waiting) = old.settings.follow(new.settings).map_err(|error| vec![error])?;
         if self.open.load(Ordering::Relaxed) && new.tokens.is_none() {
-            let accepted = "a file of tokens, as long as a socket passed by systemd can be reached from other machines";
+            let accepted =
+                "a file of tokens, as long as a socket passed by systemd can be reached from other machines";
             return Err(vec![refusal(TOKENS_FILE, "", accepted)]);
         }
         let changed = Settings::diff(&old.settings, &settings);
@@ -230,7 +235,8 @@ mod tests {
     #[test]
     fn a_reload_holds_at_once_and_says_what_waits() {
         let live = Live::new(snapshot(&[("WASM_EXEC_ENABLED", "1")], None));
-        let new = snapshot(&[("WASM_EXEC_ENABLED", "1"), ("WASM_EXEC_FREEZE", "1"), ("WASM_WORKERS", "7")], None);
+        let new =
+            snapshot(&[("WASM_EXEC_ENABLED", "1"), ("WASM_EXEC_FREEZE", "1"), ("WASM_WORKERS", "7")], None);
         let changes = live.follow(new).unwrap();
         assert_eq!(changes.changed.iter().map(|c| c.variable).collect::<Vec<_>>(), ["WASM_EXEC_FREEZE"]);
         assert_eq!(changes.waiting, ["WASM_WORKERS"]);

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use void_api::limits::WAIT_MAX_SECONDS;
@@ -19,7 +19,9 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 
 /// `wait=N` for every N that is offered.
 static APPLIED: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
-    (0..=WAIT_MAX_SECONDS).filter_map(|n| HeaderValue::from_maybe_shared(Bytes::from(format!("wait={n}"))).ok()).collect()
+    (0..=WAIT_MAX_SECONDS)
+        .filter_map(|n| HeaderValue::from_maybe_shared(Bytes::from(format!("wait={n}"))).ok())
+        .collect()
 });
 
 /// An answer on its way.

@@ -49,7 +49,8 @@ async fn read_all(mut body: Incoming, max: usize) -> Result<Bytes, Unread> {
         return Ok(first);
     }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut whole = BytesMut::with_capacity(first.len() + announced.min(TRUSTED_BYTES).min(max - first.len()));
+    let mut whole =
+        BytesMut::with_capacity(first.len() + announced.min(TRUSTED_BYTES).min(max - first.len()));
     whole.extend_from_slice(&first);
     drop(first);
     while let Some(piece) = next(&mut body).await? {
@@ -90,11 +91,16 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
             Body::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Body::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Body::Events(stream) => stream.poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
+            Body::Events(stream) => {
+                stream.poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+            }
         }
     }
 

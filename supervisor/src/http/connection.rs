@@ -150,7 +150,10 @@ async fn dispatch(
         problem
     };
     if route == Route::Other {
-        return Err(unread(Problem::new(ProblemCode::NotFound, "there is nothing at this path: see /openapi.json")));
+        return Err(unread(Problem::new(
+            ProblemCode::NotFound,
+            "there is nothing at this path: see /openapi.json",
+        )));
     }
     if !route.allows(&parts.method) {
         let detail = format!("this path does not have that method: use {}", route.methods());
@@ -212,7 +215,8 @@ impl Connection {
             }
             Err(body::Unread::TooLarge) => Err(too_large()),
             Err(body::Unread::Slow) => {
-                let detail = format!("the body did not arrive within {} s: send it faster", patience.as_secs());
+                let detail =
+                    format!("the body did not arrive within {} s: send it faster", patience.as_secs());
                 Err(Problem::new(ProblemCode::Timeout, detail))
             }
             Err(body::Unread::Broken) => {

@@ -131,7 +131,8 @@ impl Reader {
             let newest = *self.newest.borrow_and_update();
             if newest > self.after {
                 let page = self.app.store.events_after(self.after, self.filter.clone(), PAGE).await;
-                let page = page.inspect_err(|error| tracing::error!(%error, "events could not be read")).ok()?;
+                let page =
+                    page.inspect_err(|error| tracing::error!(%error, "events could not be read")).ok()?;
                 self.after = page.scanned_to;
                 if !page.events.is_empty() {
                     let piece = render(&page.events);
@@ -166,7 +167,9 @@ fn render(events: &[Event]) -> Bytes {
                 wire.put_slice(b"\n\n");
             }
             // Ending here would bring every client back to the same event.
-            Err(error) => tracing::error!(%error, seq = event.seq, "a stored event is damaged and was left out"),
+            Err(error) => {
+                tracing::error!(%error, seq = event.seq, "a stored event is damaged and was left out")
+            }
         }
     }
     wire.freeze()

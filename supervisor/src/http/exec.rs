@@ -48,7 +48,8 @@ pub(super) async fn exec(
         return Err(disabled());
     }
     let mut request = parsed?;
-    request.idempotency_key = one_idempotency_key(key_header(&parts.headers)?, request.idempotency_key.take())?;
+    request.idempotency_key =
+        one_idempotency_key(key_header(&parts.headers)?, request.idempotency_key.take())?;
 
     let wait = prefer::wait(&parts.headers).filter(|seconds| *seconds > 0);
     // With a key the first answer may be lost and asked for again, so that the run must be known before it ends.
@@ -61,15 +62,21 @@ pub(super) async fn exec(
         && submitted.mode != Mode::Cached
     {
         if let Ok(record) = timeout(Duration::from_secs(u64::from(seconds)), live.ended()).await {
-            unheard.map(Unheard::told);
+            told(unheard);
             return Ok(answer::waited(seconds, record));
         }
         if unheard.is_some() {
             must_be_stored(connection, &tenant, &submitted).await?;
         }
     }
-    unheard.map(Unheard::told);
+    told(unheard);
     Ok(accepted(&submitted))
+}
+
+fn told(unheard: Option<Unheard>) {
+    if let Some(unheard) = unheard {
+        unheard.told();
+    }
 }
 
 /// A run that was to be stored with its end has to be there before its client is told to ask for it later. It was sent
@@ -86,7 +93,10 @@ async fn must_be_stored(connection: &Connection, tenant: &str, submitted: &Submi
 
 /// The refusal while the master switch is off.
 pub(super) fn disabled() -> Problem {
-    Problem::new(ProblemCode::Disabled, "execution is switched off here: ask the operator to set WASM_EXEC_ENABLED=1")
+    Problem::new(
+        ProblemCode::Disabled,
+        "execution is switched off here: ask the operator to set WASM_EXEC_ENABLED=1",
+    )
 }
 
 fn accepted(submitted: &Submitted) -> Answer {

@@ -37,7 +37,9 @@ pub(super) async fn upload(
     let allowed = lane.app.settings.peek().settings.supply.max_file_size;
     let max = usize::try_from(allowed).unwrap_or(usize::MAX);
     let too_large = || {
-        let detail = format!("the module is larger than {allowed} bytes: make it smaller, or raise FNPM_MAX_FILE_SIZE");
+        let detail = format!(
+            "the module is larger than {allowed} bytes: make it smaller, or raise FNPM_MAX_FILE_SIZE"
+        );
         Problem::new(ProblemCode::ModuleTooLarge, detail)
     };
     if body::announces_more(&parts.headers, max) {
@@ -57,11 +59,18 @@ pub(super) async fn upload(
 }
 
 /// `GET /v1/modules/{cid}`
-pub(super) async fn show_one(lane: &Rc<Lane>, tenant: &str, cid: &str, query: Option<&str>) -> Result<Answer, Problem> {
+pub(super) async fn show_one(
+    lane: &Rc<Lane>,
+    tenant: &str,
+    cid: &str,
+    query: Option<&str>,
+) -> Result<Answer, Problem> {
     none(query)?;
-    let cid: CidText =
-        cid.parse().map_err(|error| Problem::new(ProblemCode::ModuleNotFound, format!("there is no such module: {error}")))?;
-    let module = lane.app.supply.resolve(tenant, &Target::Cid(cid)).await.map_err(|error| not_there(&error))?;
+    let cid: CidText = cid.parse().map_err(|error| {
+        Problem::new(ProblemCode::ModuleNotFound, format!("there is no such module: {error}"))
+    })?;
+    let module =
+        lane.app.supply.resolve(tenant, &Target::Cid(cid)).await.map_err(|error| not_there(&error))?;
     let info = run::describe(lane, tenant, module.bytes.clone()).await?;
     Ok(show(StatusCode::OK, &info))
 }

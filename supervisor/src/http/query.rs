@@ -27,11 +27,11 @@ impl<'a> Query<'a> {
         let mut found: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let is = |known: &&str| **known == *name;
-            if once.iter().any(|known| is(known)) {
+            if once.iter().any(is) {
                 if found.iter().any(|(earlier, _)| *earlier == name) {
                     return Err(invalid(format_args!("the parameter {name} stands twice; give it once")));
                 }
-            } else if !often.iter().any(|known| is(known)) {
+            } else if !often.iter().any(is) {
                 return Err(invalid(Unknown { name: &name, once, often }));
             }
             found.push((name, value));
@@ -76,7 +76,11 @@ impl Display for Unknown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the parameter \"{}\" is unknown here; ", clip(self.name))?;
         let known: Vec<&str> = self.once.iter().chain(self.often).copied().collect();
-        if known.is_empty() { f.write_str("leave the query away") } else { write!(f, "known are {}", known.join(", ")) }
+        if known.is_empty() {
+            f.write_str("leave the query away")
+        } else {
+            write!(f, "known are {}", known.join(", "))
+        }
     }
 }
 

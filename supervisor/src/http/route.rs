@@ -98,8 +98,22 @@ mod tests {
             assert_eq!(Route::of(path), expected, "{path}");
         }
         for path in [
-            "", "/", "*", "/v1", "/v1/", "/v1/exec/", "/v1/runs/", "/v1/runs//cancel", "/v1/runs/x/", "/v1/runs/x/stop",
-            "/v1/runs/x/cancel/", "/v1/runs/../../etc/passwd", "/v2/exec", "/V1/exec", "//v1/exec", "/health/",
+            "",
+            "/",
+            "*",
+            "/v1",
+            "/v1/",
+            "/v1/exec/",
+            "/v1/runs/",
+            "/v1/runs//cancel",
+            "/v1/runs/x/",
+            "/v1/runs/x/stop",
+            "/v1/runs/x/cancel/",
+            "/v1/runs/../../etc/passwd",
+            "/v2/exec",
+            "/V1/exec",
+            "//v1/exec",
+            "/health/",
         ] {
             assert_eq!(Route::of(path), (Route::Other, ""), "{path}");
         }
@@ -107,8 +121,27 @@ mod tests {
 
     #[test]
     fn names_and_routes_go_together() {
-        for (route, name) in [(Route::Exec, "exec"), (Route::Upload, "upload"), (Route::Ready, "ready"), (Route::Other, "other")] {
+        for (route, name) in [
+            (Route::Exec, "exec"),
+            (Route::Upload, "upload"),
+            (Route::Ready, "ready"),
+            (Route::Other, "other"),
+        ] {
             assert_eq!(ROUTES[route as usize], name);
         }
+    }
+
+    #[test]
+    fn the_public_description_has_every_path_and_its_method() {
+        let described: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
+        let paths = described["paths"].as_object().unwrap();
+        for (path, operations) in paths {
+            let (route, _) = Route::of(&path.replace('{', "").replace('}', ""));
+            assert_ne!(route, Route::Other, "{path}");
+            let method = operations.as_object().unwrap().keys().next().unwrap().to_uppercase();
+            assert!(route.methods().starts_with(&method), "{path} {method}");
+        }
+        assert_eq!(paths.len() + 1, ROUTES.len());
+        assert_eq!(described["info"]["version"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -19,7 +19,12 @@ use crate::run;
 const PAGE: usize = 50;
 
 /// `GET /v1/runs/{run_id}`
-pub(super) async fn run(lane: &Rc<Lane>, tenant: &str, id: &str, query: Option<&str>) -> Result<Answer, Problem> {
+pub(super) async fn run(
+    lane: &Rc<Lane>,
+    tenant: &str,
+    id: &str,
+    query: Option<&str>,
+) -> Result<Answer, Problem> {
     let query = Query::read(query, &["wait"], &[])?;
     let wait = query.parse("wait", "whole seconds, at most 60", prefer::seconds)?.unwrap_or(0);
     let id = parse_id(id)?;
@@ -33,7 +38,12 @@ pub(super) async fn run(lane: &Rc<Lane>, tenant: &str, id: &str, query: Option<&
 }
 
 /// `POST /v1/runs/{run_id}/cancel`
-pub(super) async fn cancel(lane: &Rc<Lane>, tenant: &str, id: &str, query: Option<&str>) -> Result<Answer, Problem> {
+pub(super) async fn cancel(
+    lane: &Rc<Lane>,
+    tenant: &str,
+    id: &str,
+    query: Option<&str>,
+) -> Result<Answer, Problem> {
     none(query)?;
     run::cancel(&lane.app, tenant, parse_id(id)?).await.map(show)
 }
@@ -57,15 +67,20 @@ fn parse_id(id: &str) -> Result<RunId, Problem> {
 }
 
 fn unknown(id: RunId) -> Problem {
-    Problem::new(ProblemCode::RunNotFound, "there is no such run: it was never accepted, is another's, or was deleted by age")
-        .about(id)
+    Problem::new(
+        ProblemCode::RunNotFound,
+        "there is no such run: it was never accepted, is another's, or was deleted by age",
+    )
+    .about(id)
 }
 
 /// What a failed read means to a client.
 pub(super) fn unreadable(error: ReadError) -> Problem {
     match error {
         ReadError::Cursor => invalid(error),
-        ReadError::Closed => Problem::new(ProblemCode::Draining, "the service is stopping: ask again in a moment"),
+        ReadError::Closed => {
+            Problem::new(ProblemCode::Draining, "the service is stopping: ask again in a moment")
+        }
         other => {
             tracing::error!(error = %other, "the store could not be read");
             Problem::new(ProblemCode::Unavailable, "the records cannot be read now: try again in a moment")
@@ -85,7 +100,10 @@ fn filter(query: &Query<'_>) -> Result<ListFilter, Problem> {
     });
     let labels = labels.collect::<Result<Vec<_>, _>>()?;
     if labels.len() > void_api::limits::LABELS_MAX {
-        return Err(invalid(format_args!("label stands more than {} times; give fewer", void_api::limits::LABELS_MAX)));
+        return Err(invalid(format_args!(
+            "label stands more than {} times; give fewer",
+            void_api::limits::LABELS_MAX
+        )));
     }
     Ok(ListFilter {
         status: query.parse("status", status, |text| text.parse().ok())?,
@@ -130,10 +148,23 @@ mod tests {
     #[test]
     fn filters_are_read() {
         let filter = read("status=error&mode=dry-run&label=a:b:c&label=d:&limit=500&cursor=x").unwrap();
-        assert_eq!((filter.status, filter.mode, filter.limit), (Some(Status::Error), Some(Mode::DryRun), 500));
+        assert_eq!(
+            (filter.status, filter.mode, filter.limit),
+            (Some(Status::Error), Some(Mode::DryRun), 500)
+        );
         assert_eq!(filter.labels, [("a".to_owned(), "b:c".to_owned()), ("d".to_owned(), String::new())]);
         assert_eq!(read("").unwrap().limit, PAGE);
-        for bad in ["status=done", "mode=", "limit=0", "limit=501", "limit=+1", "limit=x", "label=a", "label=:b", "state=1"] {
+        for bad in [
+            "status=done",
+            "mode=",
+            "limit=0",
+            "limit=501",
+            "limit=+1",
+            "limit=x",
+            "label=a",
+            "label=:b",
+            "state=1",
+        ] {
             assert_eq!(read(bad).unwrap_err().code, ProblemCode::InvalidQuery, "{bad}");
         }
     }

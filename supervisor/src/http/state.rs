@@ -15,7 +15,7 @@ use super::query::none;
 use super::route::Route;
 use crate::app::App;
 use crate::lane::Lane;
-use crate::metrics;
+use crate::metrics::{self, Moment};
 
 const OPENAPI: &str = include_str!("openapi.json");
 
@@ -30,9 +30,19 @@ pub(super) fn open(lane: &Rc<Lane>, route: Route) -> Result<Answer, Problem> {
             None => answer::json(StatusCode::OK, text(b"{\"status\":\"ready\"}")),
         },
         Route::Metrics => {
-            let page = app.metrics.render(&app.supply.stats(), &app.store.stats()).map_err(|error| {
+            let moment = Moment {
+                switches: &app.settings.peek().settings.switches,
+                supply: &app.supply.stats(),
+                store: &app.store.stats(),
+                layers: &app.layers.names(),
+                queued: app.slots.queued(),
+            };
+            let page = app.metrics.render(&moment).map_err(|error| {
                 tracing::error!(%error, "the metrics cannot be written");
-                Problem::new(ProblemCode::Internal, "the metrics cannot be written, by a fault of the service")
+                Problem::new(
+                    ProblemCode::Internal,
+                    "the metrics cannot be written, by a fault of the service",
+                )
             })?;
             answer::of(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), page)
         }
@@ -60,8 +70,7 @@ fn not_ready(app: &App) -> Option<Problem> {
     if app.store.is_backlogged() {
         return unavailable("too much waits to be written: ask again in a moment");
     }
-    let waiting = app.metrics.queue_depth().get();
-    if waiting > 0 && waiting >= i64::from(now.settings.work.queue_max) {
+    if app.slots.enter().is_none() {
         return unavailable("the queue is full: ask again in a moment");
     }
     None

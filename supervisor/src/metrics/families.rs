@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// Milliseconds, with their fraction.
 pub(super) fn ms(duration: Duration) -> f64 {
@@ -16,7 +18,12 @@ fn known<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> R
 }
 
 /// Counters that differ by labels.
-pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+pub(super) fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, Error> {
     known(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
 }
 
@@ -26,7 +33,12 @@ pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> Result<Int
 }
 
 /// Gauges that differ by labels.
-pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+pub(super) fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, Error> {
     known(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
 }
 
@@ -36,7 +48,12 @@ pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGa
 }
 
 /// One histogram.
-pub(super) fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, Error> {
+pub(super) fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+) -> Result<Histogram, Error> {
     known(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?)
 }
 

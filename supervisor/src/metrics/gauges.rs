@@ -1,11 +1,10 @@
 //! Numbers that say how things are: the switches, the layers, and what other parts and the kernel count for us.
 
-use prometheus::{Error, Gauge, IntCounter, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Error, Gauge, IntCounter, IntGauge, Registry};
 use void_ipc::message::Layer;
-use void_module::{SourceKind, SourceStats, StatsSnapshot};
-use void_policy::settings::Switches;
-use void_store::StoreStats;
+use void_module::{SourceKind, SourceStats};
 
+use super::Moment;
 use super::families::{counter, counters, gauge, gauges};
 use super::process::Process;
 
@@ -22,7 +21,9 @@ pub(super) struct Gauges {
     canary: Gauge,
     frozen: IntGauge,
     enabled: IntGauge,
-    layers: IntGaugeVec,
+    /// In the order of [`Layer::ALL`].
+    layers: Vec<IntGauge>,
+    queue_depth: IntGauge,
     /// For each kind of source its outcomes in the order of [`OUTCOMES`].
     resolves: Vec<IntCounter>,
     remembered: IntCounter,
@@ -42,52 +43,61 @@ impl Gauges {
         r.register(Box::new(canary.clone()))?;
         let build = gauges(r, "void_wasm_build_info", "The version that runs; always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let layers = gauges(r, "void_wasm_isolation_layer", "Whether a layer of the isolation stands.", &["layer"])?;
-        for layer in Layer::ALL {
-            layers.with_label_values(&[layer.name()]).set(0);
-        }
+        let layers =
+            gauges(r, "void_wasm_isolation_layer", "Whether a layer of the isolation stands.", &["layer"])?;
         let resolves = counters(
             r,
             "void_wasm_module_resolves_total",
             "Questions for a module, by the source asked and its answer.",
             &["source", "outcome"],
         )?;
-        let bytes = counters(r, "void_wasm_module_bytes_total", "Verified bytes of modules, by their source.", &["source"])?;
+        let bytes = counters(
+            r,
+            "void_wasm_module_bytes_total",
+            "Verified bytes of modules, by their source.",
+            &["source"],
+        )?;
         let sources = SourceKind::ALL.iter();
         Ok(Gauges {
             canary,
             frozen: gauge(r, "void_wasm_frozen", "Whether runs are accepted and not executed.")?,
             enabled: gauge(r, "void_wasm_enabled", "Whether the master switch is on.")?,
-            layers,
+            layers: Layer::ALL.iter().map(|layer| layers.with_label_values(&[layer.name()])).collect(),
+            queue_depth: gauge(r, "void_wasm_queue_depth", "Runs that wait for a worker.")?,
             remembered: resolves.with_label_values(&["memory", "found"]),
             resolves: sources
                 .clone()
-                .flat_map(|kind| OUTCOMES.map(|(outcome, _)| resolves.with_label_values(&[kind.as_str(), outcome])))
+                .flat_map(|kind| {
+                    OUTCOMES.map(|(outcome, _)| resolves.with_label_values(&[kind.as_str(), outcome]))
+                })
                 .collect(),
             fetched_bytes: sources.map(|kind| bytes.with_label_values(&[kind.as_str()])).collect(),
             memory_bytes: gauge(r, "void_wasm_module_memory_bytes", "Modules kept in memory, in bytes.")?,
             store_waiting: gauge(r, "void_wasm_store_waiting", "Changes that wait to be written.")?,
             store_failing: gauge(r, "void_wasm_store_failing", "Whether the last write failed.")?,
             store_commits: counter(r, "void_wasm_store_commits_total", "Groups of changes written.")?,
-            store_failed: counter(r, "void_wasm_store_failures_total", "Groups of changes that could not be written.")?,
+            store_failed: counter(
+                r,
+                "void_wasm_store_failures_total",
+                "Groups of changes that could not be written.",
+            )?,
             deleted_runs: counter(r, "void_wasm_runs_deleted_total", "Runs deleted by age or number.")?,
             process: Process::new(r)?,
         })
     }
 
-    pub(super) fn switches(&self, switches: &Switches) {
+    /// Brings in what others count. Not to be called by two threads at once.
+    pub(super) fn carry_over(&self, moment: &Moment<'_>) {
+        let Moment { switches, supply, store, layers, queued } = moment;
         self.canary.set(switches.canary.get());
         self.frozen.set(i64::from(switches.freeze));
         self.enabled.set(i64::from(switches.enabled));
-    }
-
-    pub(super) fn layer(&self, layer: Layer, stands: bool) {
-        self.layers.with_label_values(&[layer.name()]).set(i64::from(stands));
-    }
-
-    /// Brings in what others count. Not to be called by two threads at once.
-    pub(super) fn carry_over(&self, supply: &StatsSnapshot, store: &StoreStats) {
-        let kinds = SourceKind::ALL.iter().zip(self.resolves.chunks_exact(OUTCOMES.len())).zip(&self.fetched_bytes);
+        for (layer, stands) in Layer::ALL.iter().zip(&self.layers) {
+            stands.set(i64::from(layers.contains(&layer.name())));
+        }
+        set(&self.queue_depth, *queued as u64);
+        let kinds =
+            SourceKind::ALL.iter().zip(self.resolves.chunks_exact(OUTCOMES.len())).zip(&self.fetched_bytes);
         for ((kind, counters), bytes) in kinds {
             let stats = supply.source(*kind);
             OUTCOMES.iter().zip(counters).for_each(|((_, count), counter)| raise(counter, count(stats)));

@@ -8,8 +8,8 @@ use super::families::{counter, counters, gauge};
 
 /// The routes; an index into this is what [`Http::answered`] takes. The last one stands for every other path.
 pub(crate) const ROUTES: [&str; 13] = [
-    "exec", "run", "runs", "cancel", "upload", "module", "events", "policy", "metrics", "health", "ready", "openapi",
-    "other",
+    "exec", "run", "runs", "cancel", "upload", "module", "events", "policy", "metrics", "health", "ready",
+    "openapi", "other",
 ];
 
 /// The statuses that this service answers with.
@@ -31,9 +31,12 @@ pub(crate) struct Http {
 impl Http {
     pub(super) fn new(r: &Registry) -> Result<Http, Error> {
         let http = Http {
-            family: counters(r, "void_wasm_http_requests_total", "HTTP requests answered, by route and status.", &[
-                "route", "status",
-            ])?,
+            family: counters(
+                r,
+                "void_wasm_http_requests_total",
+                "HTTP requests answered, by route and status.",
+                &["route", "status"],
+            )?,
             answers: (0..ROUTES.len() * STATUSES.len()).map(|_| OnceLock::new()).collect(),
             request_bytes: counter(r, "void_wasm_http_request_bytes_total", "Bytes of request bodies read.")?,
             response_bytes: counter(r, "void_wasm_http_response_bytes_total", "Bytes of answers' bodies.")?,

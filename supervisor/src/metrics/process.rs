@@ -27,9 +27,13 @@ struct Seen {
 
 impl Process {
     pub(super) fn new(r: &Registry) -> Result<Process, Error> {
-        let cpu = Counter::new("process_cpu_seconds_total", "CPU time of the supervisor itself, in seconds.")?;
+        let cpu =
+            Counter::new("process_cpu_seconds_total", "CPU time of the supervisor itself, in seconds.")?;
         r.register(Box::new(cpu.clone()))?;
-        let started = Gauge::new("process_start_time_seconds", "When the supervisor was started, Unix time in seconds.")?;
+        let started = Gauge::new(
+            "process_start_time_seconds",
+            "When the supervisor was started, Unix time in seconds.",
+        )?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         started.set(now.map_or(0.0, |now| now.as_secs_f64()));
         r.register(Box::new(started))?;
@@ -38,7 +42,11 @@ impl Process {
             cpu,
             open_fds: gauge(r, "process_open_fds", "Open file descriptors of the supervisor.")?,
             max_fds: gauge(r, "process_max_fds", "Most file descriptors that the supervisor may open.")?,
-            resident: gauge(r, "process_resident_memory_bytes", "Resident memory of the supervisor, in bytes.")?,
+            resident: gauge(
+                r,
+                "process_resident_memory_bytes",
+                "Resident memory of the supervisor, in bytes.",
+            )?,
             threads: gauge(r, "process_threads", "Threads of the supervisor.")?,
             ticks_per_second: system(SysconfVar::CLK_TCK).map_or(100.0, f64::from),
             page_bytes: system(SysconfVar::PAGE_SIZE).map_or(4096, u64::from),

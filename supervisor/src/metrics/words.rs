@@ -1,6 +1,7 @@
 //! The closed sets of words that stand in labels.
 
 use void_api::{Mode, Reason, Status};
+use void_policy::judge::Rule;
 
 macro_rules! words {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -37,9 +38,7 @@ words! {
 words! {
     /// What a worker process does.
     Doing {
-        /// Getting ready.
-        Starting = "starting",
-        /// Ready, without work.
+        /// Getting ready, or ready and without work.
         Idle = "idle",
         /// At work.
         Busy = "busy",
@@ -76,6 +75,27 @@ pub(super) const LIMITS: &[Reason] = &[
 /// Where a limit stands in [`LIMITS`].
 pub(super) fn limit_index(reason: Reason) -> Option<usize> {
     LIMITS.iter().position(|limit| *limit == reason)
+}
+
+/// What can be granted, see [`void_api::CallKind::cap`].
+pub(super) const CAPS: &[&str] = &["emit", "http", "kv"];
+
+/// Whether that rule can refuse a call of that cap.
+pub(super) fn refuses(cap: &str, rule: Rule) -> bool {
+    match rule {
+        Rule::CapMissing | Rule::CallBudget | Rule::CallRate | Rule::TooLarge => true,
+        Rule::BadName => cap != "http",
+        Rule::KeysFull => cap == "kv",
+        Rule::HostRate
+        | Rule::BadUrl
+        | Rule::Scheme
+        | Rule::UserInfo
+        | Rule::HostNotAllowed
+        | Rule::AddressNotPublic
+        | Rule::TooManyRedirects
+        | Rule::Method
+        | Rule::Header => cap == "http",
+    }
 }
 
 /// Whether a run admitted in that mode can end with that status.
