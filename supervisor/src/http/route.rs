@@ -136,7 +136,7 @@ mod tests {
         let described: serde_json::Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
         let paths = described["paths"].as_object().unwrap();
         for (path, operations) in paths {
-            let (route, _) = Route::of(&path.replace('{', "").replace('}', ""));
+            let (route, _) = Route::of(&path.replace(['{', '}'], ""));
             assert_ne!(route, Route::Other, "{path}");
             let method = operations.as_object().unwrap().keys().next().unwrap().to_uppercase();
             assert!(route.methods().starts_with(&method), "{path} {method}");

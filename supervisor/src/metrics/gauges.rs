@@ -8,7 +8,10 @@ use super::Moment;
 use super::families::{counter, counters, gauge, gauges};
 use super::process::Process;
 
-const OUTCOMES: [(&str, fn(&SourceStats) -> u64); 6] = [
+/// How a source answered, and where that is counted.
+type Outcome = (&'static str, fn(&SourceStats) -> u64);
+
+const OUTCOMES: [Outcome; 6] = [
     ("found", |stats| stats.found),
     ("absent", |stats| stats.absent),
     ("failed", |stats| stats.failed),
