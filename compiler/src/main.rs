@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         eprintln!("void-sandbox-compiler is started by void-supervisor; start that instead");
         return ExitCode::from(64);
     }
+    // A panic is a defect, of ours or of the code generator's; there is nobody to unwind for.
+    std::panic::set_hook(Box::new(|_| void_seccomp::exit(70)));
     let mut wire = Wire::take();
     let answered = match wire.receive::<Job>() {
         Ok(Some(job)) => work(&mut wire, job),

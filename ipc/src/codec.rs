@@ -6,6 +6,7 @@
 //! work and the memory of every decode.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+pub(crate) use bincode::{Decode, Encode};
 
 use crate::limits::{FRAME_BYTES, HEADER_BYTES, VERSION};
 

@@ -1,6 +1,6 @@
 //! The messages, by direction. What is legal when is decided by who receives (see `phase` there).
 
-use bincode::{Decode, Encode};
+use crate::codec::{Decode, Encode};
 
 /// A WebAssembly value as bits: nothing is converted on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

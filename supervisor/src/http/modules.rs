@@ -15,8 +15,8 @@ use super::answer::{self, Answer};
 use super::body;
 use super::connection::Connection;
 use super::query::none;
+use crate::describe;
 use crate::lane::Lane;
-use crate::run;
 
 /// Modules that may be on their way in at once: each may take `FNPM_MAX_FILE_SIZE` of memory.
 static TURNS: Semaphore = Semaphore::const_new(8);
@@ -51,7 +51,7 @@ pub(super) async fn upload(
     };
     let patience = PATIENCE + Duration::from_secs(allowed / BYTES_A_SECOND);
     let bytes = connection.read(body, max, patience, too_large).await?;
-    let info = run::describe(lane, tenant, bytes.clone()).await?;
+    let info = describe::describe(lane, bytes.clone()).await?;
     lane.app.supply.upload(tenant, bytes).await.map_err(not_kept)?;
     let mut answer = show(StatusCode::CREATED, &info);
     answer::locate(answer.headers_mut(), format!("/v1/modules/{}", info.cid));
@@ -71,7 +71,7 @@ pub(super) async fn show_one(
     })?;
     let module =
         lane.app.supply.resolve(tenant, &Target::Cid(cid)).await.map_err(|error| not_there(&error))?;
-    let info = run::describe(lane, tenant, module.bytes.clone()).await?;
+    let info = describe::describe(lane, module.bytes.clone()).await?;
     Ok(show(StatusCode::OK, &info))
 }
 

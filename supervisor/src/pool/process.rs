@@ -1,0 +1,120 @@
+//! One run process: its socket, its number, and how it ended.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+use void_ipc::channel::{Channel, ChannelError};
+use void_ipc::message::{FromRun, Start, ToRun};
+use void_seccomp::watch::{self, Process};
+
+use super::BUFFERS;
+use crate::readiness;
+
+/// How the kernel says that a run process ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exit {
+    /// As `wait4` gives it.
+    pub(crate) status: i32,
+    /// User and system time of its whole life.
+    pub(crate) cpu: Duration,
+}
+
+impl Exit {
+    /// The signal that ended it, where one did.
+    pub(crate) fn signal(self) -> Option<i32> {
+        let signal = self.status & 0x7f;
+        (signal != 0 && signal != 0x7f).then_some(signal)
+    }
+}
+
+/// A run process. Dropping it closes its socket, and it ends.
+#[derive(Debug)]
+pub(crate) struct RunProcess {
+    channel: AsyncFd<Channel<ToRun, FromRun>>,
+    pid: Cell<Option<i32>>,
+    exit: RefCell<oneshot::Receiver<Exit>>,
+}
+
+impl RunProcess {
+    pub(super) fn new(
+        channel: Channel<ToRun, FromRun>,
+        exit: oneshot::Receiver<Exit>,
+    ) -> io::Result<RunProcess> {
+        channel.tell_senders()?;
+        Ok(RunProcess { channel: readiness::watch(channel)?, pid: Cell::new(None), exit: RefCell::new(exit) })
+    }
+
+    /// Sends the request.
+    pub(crate) fn send(&self, start: Start) -> Result<(), ChannelError> {
+        BUFFERS.with_borrow_mut(|(_, frame)| self.channel.get_ref().send(&ToRun::Start(start), &[], frame))
+    }
+
+    /// The next message, and with the first one the process's number.
+    pub(crate) async fn receive(&self) -> Result<FromRun, ChannelError> {
+        loop {
+            let mut ready = self.channel.readable().await?;
+            let received =
+                BUFFERS.with_borrow_mut(|(buffer, _)| self.channel.get_ref().receive_with_sender(buffer));
+            match received {
+                Err(error) if error.would_block() => ready.clear_ready(),
+                Err(error) => return Err(error),
+                Ok((message, sender)) => {
+                    if let Some(sender) = sender.filter(|sender| sender.pid() > 0) {
+                        self.pid.set(Some(sender.pid()));
+                    }
+                    return Ok(message);
+                }
+            }
+        }
+    }
+
+    /// Its number, once it has said a word.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.pid.get()
+    }
+
+    /// CPU time used so far, as the kernel says.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        self.pid.get().and_then(|pid| watch::cpu_time(pid).ok())
+    }
+
+    /// Kills it. Nothing is killed by mistake: its number is only believed while its socket is open.
+    pub(crate) fn kill(&self) {
+        let Some(pid) = self.pid.get() else { return };
+        let Ok(process) = Process::open(pid) else { return };
+        if !self.peer_is_gone()
+            && let Err(error) = process.kill()
+        {
+            tracing::error!(%error, "a run process cannot be killed");
+        }
+    }
+
+    /// Lets it move to any processor: it turned out to compute for longer than a message takes.
+    pub(crate) fn let_move(&self, everywhere: &nix::sched::CpuSet) {
+        if let Some(pid) = self.pid.get() {
+            // It may be gone already; then there is nothing to move.
+            let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), everywhere);
+        }
+    }
+
+    /// Waits until the kernel has taken it apart. `None` where its zygote died with it.
+    pub(crate) async fn exited(&self) -> Option<Exit> {
+        std::future::poll_fn(|context| {
+            let mut exit = self.exit.borrow_mut();
+            std::pin::Pin::new(&mut *exit).poll(context)
+        })
+        .await
+        .ok()
+    }
+
+    fn peer_is_gone(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let socket = std::os::fd::AsFd::as_fd(self.channel.get_ref());
+        let mut polled = [PollFd::new(socket, PollFlags::empty())];
+        let _ = poll(&mut polled, PollTimeout::ZERO);
+        polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    }
+}

@@ -1,0 +1,363 @@
+//! From the first line to readiness, and from the first signal to the end.
+//!
+//! ```text
+//! settings ─ store ─ spawner ─ warm-up code ─ proof ─ lanes ─ sockets ─▶ ready
+//! SIGHUP ─▶ reload        SIGTERM ─▶ stop accepting, let runs finish ─▶ exit 0; a second one ─▶ exit at once
+//! ```
+//! The main thread keeps the spawner alive; everything else happens on other threads.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use void_module::{Supply, SupplyConfig};
+use void_policy::settings::{Durability, Isolation, SettingError, Settings};
+use void_store::{Recovery, Store, StoreConfig};
+
+use crate::app::{App, State};
+use crate::compile::{CompileError, Compiler};
+use crate::lane::Lanes;
+use crate::listen::{self, ListenError, Listener};
+use crate::metrics::{self, Metrics};
+use crate::pool::Nursery;
+use crate::proof::{self, ProofError};
+use crate::runs::Runs;
+use crate::settings::Live;
+use crate::slots::Slots;
+use crate::spawner::Spawner;
+use crate::{notify, readiness, recover};
+
+/// The service's own module, in `assets/warm_up.wat` as text.
+const WARM_UP: &[u8] = include_bytes!("../assets/warm_up.wasm");
+
+/// CPU time that a zygote may use in its life, beside the budget of one run, seconds. It is replaced long before.
+const ZYGOTE_CPU_SECONDS: u64 = 60;
+
+/// Pause after the kernel could not give us a connection (out of descriptors), so that the next try is worth it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// A setting is wrong.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Settings(Vec<SettingError>),
+    /// The state cannot be opened.
+    #[error(transparent)]
+    Store(#[from] void_store::StoreError),
+    /// Modules cannot be supplied.
+    #[error(transparent)]
+    Supply(#[from] void_module::SupplyError),
+    /// There is nothing to listen on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A layer of isolation does not stand.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The worker programs are not where they must be.
+    #[error(
+        "{0} is missing: void-sandbox-worker and void-sandbox-compiler must lie beside void-supervisor (cargo xtask build --release)"
+    )]
+    Missing(String),
+    /// The metrics cannot be set up.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(String),
+    /// The kernel refused something.
+    #[error("{0}: {1}")]
+    Kernel(&'static str, io::Error),
+}
+
+impl StartError {
+    /// The exit code, after sysexits.h.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Settings(_) => 78,
+            StartError::Store(_) | StartError::Supply(_) => 73,
+            StartError::Missing(_) | StartError::Proof(_) => 69,
+            StartError::Listen(_) | StartError::Metrics(_) | StartError::Kernel(..) => 71,
+        }
+    }
+}
+
+/// Starts the service. Returns only when it cannot.
+pub(crate) fn start() -> Result<Infallible, StartError> {
+    let live = Live::load().map_err(StartError::Settings)?;
+    let snapshot = live.now();
+    let settings = &snapshot.settings;
+    refuse_what_is_not_there(settings)?;
+    // A worker of the same user must not be able to look into this process.
+    void_seccomp::process::set_dumpable(false)
+        .map_err(|error| StartError::Kernel("prctl(PR_SET_DUMPABLE)", error))?;
+    let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+    let worker = worker_program()?;
+    let (store, recovery) = Store::open(&store_config(settings))?;
+    let supply = Supply::new(supply_config(settings))?;
+    let listeners = listen::bind(settings)?;
+    if listeners.iter().any(|listener| !listener.is_local()) {
+        live.reached_from_outside();
+    }
+    let spawner = Spawner::new(&worker, settings.work.allow_weaker_isolation);
+    let child =
+        spawner.start().map_err(|error| StartError::Kernel("the spawner cannot be started", error))?;
+    metrics.worker_started(metrics::Role::Spawner);
+    let parts = Parts {
+        live,
+        metrics: metrics.clone(),
+        store,
+        recovery,
+        supply,
+        listeners,
+        spawner: Arc::clone(&spawner),
+    };
+    thread::Builder::new()
+        .name("control".into())
+        .spawn(move || control(parts))
+        .map_err(|error| StartError::Kernel("a thread cannot be started", error))?;
+    spawner.keep(child, &metrics)
+}
+
+/// What the main thread hands over.
+struct Parts {
+    live: Live,
+    metrics: Metrics,
+    store: Store,
+    recovery: Recovery,
+    supply: Supply,
+    listeners: Vec<Listener>,
+    spawner: Arc<Spawner>,
+}
+
+fn control(parts: Parts) {
+    let code = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => match LocalSet::new().block_on(&runtime, serve(parts)) {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "void-supervisor does not start");
+                i32::from(error.exit_code())
+            }
+        },
+        Err(error) => {
+            tracing::error!(%error, "void-supervisor has no event loop");
+            71
+        }
+    };
+    // The spawner and all workers end with this process.
+    std::process::exit(code);
+}
+
+async fn serve(parts: Parts) -> Result<(), StartError> {
+    let Parts { live, metrics, store, recovery, supply, listeners, spawner } = parts;
+    let snapshot = live.now();
+    let settings = &snapshot.settings;
+    let allow_weaker = settings.work.allow_weaker_isolation;
+    let processors = void_seccomp::process::processors()
+        .map_err(|error| StartError::Kernel("sched_getaffinity", error))?;
+    let compiler = Compiler::new(Arc::clone(&spawner), metrics.clone(), processors.len(), allow_weaker);
+    let warm_up = compiler
+        .code(&Arc::from("void"), [0; 32], &bytes::Bytes::from_static(WARM_UP))
+        .await
+        .map_err(|error| match error {
+            CompileError::Refused(refused) => ProofError::Layer(refused),
+            other => ProofError::Probe(other.to_string()),
+        })?;
+    let nursery = Nursery {
+        spawner,
+        warm_up: Arc::clone(&warm_up),
+        metrics: metrics.clone(),
+        cpu_seconds_max: u32::try_from(ZYGOTE_CPU_SECONDS + settings.limits.cpu_ms.div_ceil(1000))
+            .unwrap_or(u32::MAX),
+        cpu: None,
+        allow_weaker,
+    };
+    let layers = proof::prove(&nursery, &warm_up).await?;
+    for refused in layers.missing() {
+        tracing::warn!(layer = refused.layer.name(), detail = %refused.detail, "isolation is weaker than it should be");
+    }
+    tracing::info!(layers = layers.names().join(","), "isolation proven in a run process");
+    let slots = Slots::new(settings.work.workers as usize, settings.work.queue_max as usize);
+    slots.hold(held(settings));
+    let app = Arc::new(App {
+        settings: live,
+        metrics,
+        supply,
+        store,
+        runs: Runs::new(),
+        slots,
+        compiler,
+        layers,
+        state: State::default(),
+    });
+    let lanes = Lanes::start(&app, &nursery, &processors)
+        .map_err(|error| StartError::Kernel("a lane cannot be started", error))?;
+    let (pending, interrupted) = (recovery.pending.len(), recovery.interrupted.len());
+    lanes.resume(recovery.pending.into_iter().filter_map(|pending| recover::read(&app.store, pending)));
+    if pending + interrupted > 0 {
+        tracing::info!(pending, interrupted, "runs of the last process taken up");
+    }
+    live_until_the_end(&app, lanes, listeners).await
+}
+
+async fn live_until_the_end(
+    app: &Arc<App>,
+    lanes: Lanes,
+    listeners: Vec<Listener>,
+) -> Result<(), StartError> {
+    let signals = |kind, name| signal(kind).map_err(|error| StartError::Kernel(name, error));
+    let mut reload = signals(SignalKind::hangup(), "SIGHUP")?;
+    let mut stop = signals(SignalKind::terminate(), "SIGTERM")?;
+    let mut interrupt = signals(SignalKind::interrupt(), "SIGINT")?;
+    let lanes = std::rc::Rc::new(lanes);
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        tracing::info!(address = listener.address(), "listening");
+        let listener = readiness::watch(Watched(listener))
+            .map_err(|error| StartError::Kernel("a socket cannot be watched", error))?;
+        accepting.push(tokio::task::spawn_local(accept(listener, std::rc::Rc::clone(&lanes))));
+    }
+    app.state.set_ready();
+    notify::ready("takes runs");
+    tokio::task::spawn_local(watchdog());
+    loop {
+        tokio::select! {
+            Some(()) = reload.recv() => {
+                notify::reloading();
+                reload_settings(app);
+                notify::ready("takes runs");
+            }
+            Some(()) = stop.recv() => break,
+            Some(()) = interrupt.recv() => break,
+        }
+    }
+    notify::stopping();
+    app.state.begin_drain();
+    tracing::info!(runs = app.runs.len(), "draining");
+    for task in accepting {
+        // With its task the socket is closed.
+        task.abort();
+    }
+    tokio::select! {
+        () = drained(app) => tracing::info!("drained"),
+        Some(()) = stop.recv() => tracing::warn!("a second signal: ending at once"),
+        Some(()) = interrupt.recv() => tracing::warn!("a second signal: ending at once"),
+    }
+    app.store.close();
+    Ok(())
+}
+
+/// Waits until no run is under way. What waits while execution is held stays in the store for the next start.
+async fn drained(app: &App) {
+    loop {
+        let snapshot = app.settings.now();
+        let waiting = if held(&snapshot.settings) { app.slots.queued() } else { 0 };
+        if app.runs.len() <= waiting {
+            // Answers on their way to their clients leave within a moment.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn reload_settings(app: &Arc<App>) {
+    if app.settings.reload(&app.metrics).is_ok() {
+        app.slots.hold(held(&app.settings.now().settings));
+    }
+}
+
+/// Whether nothing may begin.
+fn held(settings: &Settings) -> bool {
+    settings.switches.freeze || !settings.switches.enabled
+}
+
+/// A listening socket as the event loop wants it.
+struct Watched(Listener);
+
+impl std::os::fd::AsRawFd for Watched {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsFd::as_fd(&self.0).as_raw_fd()
+    }
+}
+
+async fn accept(listener: AsyncFd<Watched>, lanes: std::rc::Rc<Lanes>) {
+    loop {
+        let Ok(mut ready) = listener.readable().await else { return };
+        match ready.try_io(|listener| listener.get_ref().0.accept()) {
+            Ok(Ok((stream, peer))) => lanes.serve(stream, peer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            Err(_would_block) => {}
+        }
+    }
+}
+
+async fn watchdog() {
+    let Some(interval) = notify::watchdog_interval() else { return };
+    loop {
+        notify::watchdog();
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn refuse_what_is_not_there(settings: &Settings) -> Result<(), StartError> {
+    if settings.work.isolation == Isolation::Module {
+        return Err(StartError::Settings(vec![SettingError {
+            variable: "WASM_ISOLATION",
+            value: "module".into(),
+            accepted:
+                "run; module is not built yet, and each run in a process of its own is the safer choice"
+                    .into(),
+        }]));
+    }
+    Ok(())
+}
+
+fn worker_program() -> Result<PathBuf, StartError> {
+    let here = std::env::current_exe()
+        .map_err(|error| StartError::Kernel("finding this program's own file", error))?;
+    let worker = here.with_file_name("void-sandbox-worker");
+    for program in [&worker, &here.with_file_name("void-sandbox-compiler")] {
+        if !program.is_file() {
+            return Err(StartError::Missing(program.display().to_string()));
+        }
+    }
+    Ok(worker)
+}
+
+fn store_config(settings: &Settings) -> StoreConfig {
+    StoreConfig {
+        dir: settings.state.dir.clone(),
+        full_durability: settings.state.durability == Durability::Full,
+        runs_keep: settings.retention.runs,
+        runs_keep_hours: u64::from(settings.retention.hours),
+        node: node(),
+    }
+}
+
+/// This machine's name, for the source of events.
+fn node() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".into())
+}
+
+fn supply_config(settings: &Settings) -> SupplyConfig {
+    let supply = &settings.supply;
+    SupplyConfig {
+        manifest_dirs: supply.manifest_dirs.clone(),
+        cache_dir: Some(supply.cache_dir.clone()),
+        ipfs_api: supply.ipfs_api.as_ref().map(ToString::to_string),
+        gateways: supply.http_gateways.iter().map(ToString::to_string).collect(),
+        fetch_timeout: Duration::from_millis(supply.fetch_timeout_ms),
+        max_file_size: supply.max_file_size,
+        ..SupplyConfig::new(&settings.state.dir)
+    }
+}
