@@ -32,3 +32,6 @@ pub const TYPES: usize = 64;
 
 /// Run processes of one zygote that may exist at once: spares, running, and not yet reaped.
 pub const SLOTS: usize = 64;
+
+/// Run processes that one order to a zygote may ask for.
+pub const FORKS: usize = 8;

@@ -135,11 +135,13 @@ pub struct Refused {
 pub enum ToZygote {
     /// The first message, already waiting when the process starts.
     Setup(Setup),
-    /// Fork a run process for this slot. One descriptor travels with it: the run's socket.
+    /// Fork a run process for each of these slots. As many descriptors travel with it: the runs' sockets.
     Fork {
-        /// 0 to [`crate::limits::SLOTS`] - 1; free at that moment.
-        slot: u8,
+        /// At most [`crate::limits::FORKS`]; each below [`crate::limits::SLOTS`] and free at that moment.
+        slots: Vec<u8>,
     },
+    /// Report which run processes have ended.
+    Reap,
 }
 
 /// How a zygote is to be.
@@ -176,17 +178,20 @@ pub enum FromZygote {
         /// The kernel's error number.
         errno: i32,
     },
-    /// A run process has been reaped; the slot is free again.
-    Exited {
-        /// Which.
-        slot: u8,
-        /// As `wait4` gives it.
-        status: i32,
-        /// User and system time of its whole life, nanoseconds.
-        cpu_ns: u64,
-        /// Peak resident size, KiB.
-        max_rss_kib: u64,
-    },
+    /// These run processes have been reaped; their slots are free again. Those that ended as they should may be
+    /// reported late and together, all others are at the next order.
+    Exited(Vec<Exited>),
+}
+
+/// A run process that has been reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Exited {
+    /// Which.
+    pub slot: u8,
+    /// As `wait4` gives it.
+    pub status: i32,
+    /// User and system time of its whole life, nanoseconds.
+    pub cpu_ns: u64,
 }
 
 /// Why a module cannot be loaded.

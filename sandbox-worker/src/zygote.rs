@@ -2,11 +2,11 @@
 //!
 //! It is the first process of its pid namespace: when it ends, every run process in it ends.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use void_ipc::limits::SLOTS;
-use void_ipc::message::{FromZygote, Refused, Setup, ToZygote, Unloadable};
+use void_ipc::limits::{FORKS, SLOTS};
+use void_ipc::message::{Exited, FromZygote, Refused, Setup, ToZygote, Unloadable};
 use void_seccomp::filter::{self, Filter};
 use void_seccomp::fork::{self, Side};
 use void_seccomp::limits::Limits;
@@ -21,11 +21,6 @@ use crate::run;
 const OWN_BYTES: u64 = 128 << 20;
 
 const PAGE: u64 = 64 * 1024;
-
-/// Which process serves which slot, by its number here; 0 is free.
-static SLOT_PIDS: [AtomicI32; SLOTS] = [const { AtomicI32::new(0) }; SLOTS];
-/// Set while a slot's process is being forked: its end must not be reaped before it is noted.
-static FORKING: AtomicBool = AtomicBool::new(false);
 
 enum Failure {
     Refused(Refused),
@@ -81,7 +76,6 @@ fn prepare(setup: &Setup) -> Result<(&'static mut Template, Filter, Vec<Refused>
     let template = Box::leak(Box::new(template));
     let run_filter = Filter::of(&[filter::RUN])
         .map_err(|error| Failure::Unloadable(Unloadable::Engine(error.to_string())))?;
-    fork::on_child_end(child_ended).map_err(|_| Failure::Gone)?;
     fork::keep_only_the_socket().map_err(|_| Failure::Gone)?;
     let missing = lockdown
         .finish(&[template.code()], SLOTS as u64 + 1, &[filter::RUN, filter::ZYGOTE_EXTRA])
@@ -91,7 +85,7 @@ fn prepare(setup: &Setup) -> Result<(&'static mut Template, Filter, Vec<Refused>
 
 /// Calls a module of our own, once to its end and once into a trap: the engine makes its signal stack and its unwinder's
 /// tables at the first use, which must lie before the filter.
-fn warm(engine: &wasmtime::Engine, code: std::os::fd::OwnedFd) -> Result<(), Failure> {
+fn warm(engine: &wasmtime::Engine, code: OwnedFd) -> Result<(), Failure> {
     let mut template = engine::load(engine, code, 16).map_err(Failure::Unloadable)?;
     for export in ["add", "trap"] {
         if let Some(function) = template.instance.get_func(&mut template.store, export) {
@@ -111,54 +105,61 @@ fn serve(
     template: &'static mut Template,
     filter: &Filter,
 ) -> Result<std::convert::Infallible, Failure> {
+    let mut children = Children { pids: [0; SLOTS], ended: Vec::with_capacity(SLOTS) };
     loop {
         let order = wire.receive_with_descriptors::<ToZygote>();
-        let Ok(Some((ToZygote::Fork { slot }, mut descriptors))) = order else { return Err(Failure::Gone) };
-        let (Some(socket), Some(pid)) = (descriptors.pop(), SLOT_PIDS.get(usize::from(slot))) else {
-            return Err(Failure::Gone);
-        };
-        FORKING.store(true, Ordering::SeqCst);
-        let forked = fork::fork(socket, filter);
-        match forked {
-            // Descriptor 3 is the run's socket now, so the same wire serves it.
-            Ok(Side::Run) => run::serve(template, wire),
-            Ok(Side::Zygote(number)) => {
-                pid.store(number, Ordering::SeqCst);
-                FORKING.store(false, Ordering::SeqCst);
-                reap();
-            }
-            Err(error) => {
-                FORKING.store(false, Ordering::SeqCst);
-                let errno = error.raw_os_error().unwrap_or_default();
-                wire.send(&FromZygote::ForkFailed { slot, errno }).map_err(|_| Failure::Gone)?;
+        let Ok(Some((order, mut sockets))) = order else { return Err(Failure::Gone) };
+        children.reap();
+        let at_once = order == ToZygote::Reap;
+        if let ToZygote::Fork { slots } = order {
+            for slot in slots {
+                let Some(socket) = sockets.pop() else { return Err(Failure::Gone) };
+                match fork::fork(socket, &mut sockets, filter) {
+                    // Descriptor 3 is the run's socket now, so the same wire serves it.
+                    Ok(Side::Run) => run::serve(template, wire),
+                    Ok(Side::Zygote(pid)) => children.note(slot, pid),
+                    Err(error) => {
+                        let errno = error.raw_os_error().unwrap_or_default();
+                        wire.send(&FromZygote::ForkFailed { slot, errno }).map_err(|_| Failure::Gone)?;
+                    }
+                }
             }
         }
+        children.report(wire, at_once)?;
     }
 }
 
-extern "C" fn child_ended(_signal: i32) {
-    if !FORKING.load(Ordering::SeqCst) {
-        fork::in_handler(reap);
-    }
+/// The run processes of this zygote. They are reaped when an order comes: a signal for each end would cost a
+/// wake-up, and the supervisor hears of an end by the run's own socket anyway.
+struct Children {
+    /// By slot, their numbers here; 0 is free.
+    pids: [i32; SLOTS],
+    ended: Vec<Exited>,
 }
 
-/// Reaps all that have ended and reports them. Runs in the signal's handler and after each fork; each child is
-/// reaped by whichever comes first.
-fn reap() {
-    while let Some(reaped) = fork::reap() {
-        let found = SLOT_PIDS
-            .iter()
-            .position(|pid| pid.compare_exchange(reaped.pid, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok());
-        let Some(slot) = found.and_then(|slot| u8::try_from(slot).ok()) else { continue };
-        let report = FromZygote::Exited {
-            slot,
-            status: reaped.status,
-            cpu_ns: reaped.cpu_ns,
-            max_rss_kib: reaped.max_rss_kib,
-        };
-        let mut frame = [0; 64];
-        if let Ok(length) = void_ipc::encode_into(&report, &mut frame) {
-            fork::write_packet(&frame[..length]);
+impl Children {
+    fn note(&mut self, slot: u8, pid: i32) {
+        if let Some(place) = self.pids.get_mut(usize::from(slot)) {
+            *place = pid;
         }
+    }
+
+    fn reap(&mut self) {
+        while let Some(reaped) = fork::reap() {
+            let found = self.pids.iter().position(|pid| *pid == reaped.pid);
+            let Some(slot) = found.and_then(|slot| u8::try_from(slot).ok()) else { continue };
+            self.pids[usize::from(slot)] = 0;
+            self.ended.push(Exited { slot, status: reaped.status, cpu_ns: reaped.cpu_ns });
+        }
+    }
+
+    /// Ends as they should be are reported when there are enough of them to be worth a message.
+    fn report(&mut self, wire: &mut Wire, at_once: bool) -> Result<(), Failure> {
+        let due = at_once || self.ended.len() >= FORKS || self.ended.iter().any(|ended| ended.status != 0);
+        if !due || self.ended.is_empty() {
+            return Ok(());
+        }
+        let ended = std::mem::take(&mut self.ended);
+        wire.send(&FromZygote::Exited(ended)).map_err(|_| Failure::Gone)
     }
 }

@@ -8,7 +8,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use crate::sys;
 
 /// The most descriptors that travel with one message.
-pub const MOST: usize = 3;
+pub const MOST: usize = void_ipc::limits::FORKS;
 
 /// Receives one packet into `buffer`: its length, 0 at the end, and the descriptors that came with it.
 ///

@@ -24,20 +24,20 @@ pub struct Reaped {
     pub status: i32,
     /// User and system time of its whole life, nanoseconds.
     pub cpu_ns: u64,
-    /// Peak resident size, KiB.
-    pub max_rss_kib: u64,
 }
 
 /// Forks. On the run's side `socket` is descriptor 3 (in the place of the zygote's own) and the only one
-/// beside the streams, and `filter` is installed: a run process can do no more than that allows.
+/// beside the streams, for `others` are closed, and `filter` is installed: a run process can do no more than that allows.
 ///
 /// # Errors
 /// The kernel's, in the zygote. A run process that cannot take the filter on ends.
-pub fn fork(socket: OwnedFd, filter: &Filter) -> io::Result<Side> {
+pub fn fork(socket: OwnedFd, others: &mut Vec<OwnedFd>, filter: &Filter) -> io::Result<Side> {
     match sys::clone(0)? {
         0 => {
             let placed = sys::place(socket.as_fd(), 3);
             drop(socket);
+            // The sockets of runs that are forked after this one are not this one's to know.
+            others.clear();
             if placed.and_then(|()| process::set_name(c"void-run")).and_then(|()| filter.install()).is_err() {
                 sys::exit(1);
             }
@@ -47,7 +47,7 @@ pub fn fork(socket: OwnedFd, filter: &Filter) -> io::Result<Side> {
     }
 }
 
-/// Reaps one run process that has ended, if there is one. Async-signal-safe.
+/// Reaps one run process that has ended, if there is one.
 pub fn reap() -> Option<Reaped> {
     let nanoseconds = |time: libc::timeval| {
         time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_usec.unsigned_abs() * 1_000
@@ -56,19 +56,10 @@ pub fn reap() -> Option<Reaped> {
         pid,
         status,
         cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),
-        max_rss_kib: usage.ru_maxrss.unsigned_abs(),
     })
 }
 
-/// Calls `handler` whenever a run process has ended. The handler must be async-signal-safe: no allocation, no lock.
-///
-/// # Errors
-/// The kernel's.
-pub fn on_child_end(handler: extern "C" fn(i32)) -> io::Result<()> {
-    sys::on_signal(libc::SIGCHLD, handler)
-}
-
-/// Calls `handler` when this process's CPU time is used up. Async-signal-safe as above.
+/// Calls `handler` when this process's CPU time is used up. The handler must be async-signal-safe: no allocation, no lock.
 ///
 /// # Errors
 /// The kernel's.
@@ -88,9 +79,4 @@ pub fn write_packet(bytes: &[u8]) -> bool {
 /// The kernel's.
 pub fn keep_only_the_socket() -> io::Result<()> {
     sys::close_from(4)
-}
-
-/// For a handler: runs `work` without a trace in `errno`.
-pub fn in_handler(work: impl FnOnce()) {
-    sys::keeping_errno(work);
 }

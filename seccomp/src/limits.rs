@@ -41,11 +41,12 @@ pub fn set(limits: Limits) -> io::Result<()> {
 }
 
 /// The limits that are set when everything is loaded: processes of this user in its namespace, and
-/// descriptors: three streams, the socket, and the one that is received before it is put in its place.
+/// descriptors: three streams, the socket, and those that are received before they are put in its place.
 ///
 /// # Errors
 /// The kernel's.
 pub fn set_last(processes: u64) -> io::Result<()> {
-    Resource::NOFILE.set(8, 8)?;
+    let descriptors = 4 + void_ipc::limits::FORKS as u64;
+    Resource::NOFILE.set(descriptors, descriptors)?;
     Resource::NPROC.set(processes, processes)
 }

@@ -118,8 +118,6 @@ pub(crate) fn single_heap(grow_by: c_int) {
 }
 
 /// Reaps one child of any kind that has ended. `None` when there is none.
-///
-/// Async-signal-safe.
 pub(crate) fn reap() -> Option<(i32, i32, libc::rusage)> {
     let mut status = 0;
     // SAFETY: rusage is plain integers, for which all zeroes is a value.
@@ -145,18 +143,6 @@ pub(crate) fn on_signal(signal: c_int, handler: extern "C" fn(c_int)) -> io::Res
     action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
     // SAFETY: `action` is fully set and outlives the call; the handlers in this crate are async-signal-safe.
     check(c_long::from(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) })).map(drop)
-}
-
-/// Runs `work` and puts `errno` back: for handlers, which may interrupt between a failing call and its look at `errno`.
-pub(crate) fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
-    // SAFETY: the location is this thread's own and valid for its life.
-    let location = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let errno = unsafe { *location };
-    let result = work();
-    // SAFETY: as above.
-    unsafe { *location = errno };
-    result
 }
 
 /// Sets a signal to ignored or default.

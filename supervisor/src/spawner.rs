@@ -4,12 +4,12 @@
 //! always from its main thread: the kernel ends the spawner when the *thread* that started it ends.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use void_ipc::channel::{self, Channel, ChannelError};
@@ -23,6 +23,12 @@ const USERS: u16 = 60_000;
 /// Pause before a spawner that died is replaced, so that one that cannot live does not keep a processor busy.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a worker that is to be started waits for a spawner that is busy or not there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pause between two tries.
+const RETRY: Duration = Duration::from_millis(5);
+
 /// Why a worker could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
@@ -32,6 +38,16 @@ pub(crate) enum SpawnError {
     /// The order could not be sent.
     #[error("the spawner cannot be reached: {0}")]
     Channel(#[from] ChannelError),
+}
+
+impl SpawnError {
+    /// Whether the next moment may be better.
+    fn passes(&self) -> bool {
+        match self {
+            SpawnError::Gone | SpawnError::Channel(ChannelError::Closed) => true,
+            SpawnError::Channel(error) => error.would_block(),
+        }
+    }
 }
 
 /// The way to the spawner.
@@ -55,17 +71,29 @@ impl Spawner {
     }
 
     /// Starts a worker with these descriptors (3, 4 and 5). Whether it came to be is said on `control`'s other end.
-    pub(crate) fn spawn(
+    /// A spawner that is busy, or has died and is about to be replaced, is waited for.
+    pub(crate) async fn spawn(
         &self,
         role: Role,
-        control: OwnedFd,
+        control: BorrowedFd<'_>,
         fourth: BorrowedFd<'_>,
         fifth: BorrowedFd<'_>,
     ) -> Result<(), SpawnError> {
-        let socket = self.socket.load_full().ok_or(SpawnError::Gone)?;
         let user_slot = self.next_user.fetch_add(1, Ordering::Relaxed) % USERS;
         let order = ToSpawner::Spawn { role, user_slot };
-        Ok(socket.send(&order, &[control.as_fd(), fourth, fifth], &mut Vec::new())?)
+        let begun = Instant::now();
+        loop {
+            let sent = match self.socket.load_full() {
+                None => Err(SpawnError::Gone),
+                Some(socket) => socket
+                    .send(&order, &[control, fourth, fifth], &mut Vec::new())
+                    .map_err(SpawnError::Channel),
+            };
+            match sent {
+                Err(error) if error.passes() && begun.elapsed() < PATIENCE => tokio::time::sleep(RETRY).await,
+                ended => return ended,
+            }
+        }
     }
 
     /// Starts the process. From the main thread.

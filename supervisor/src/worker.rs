@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use void_ipc::channel::ChannelError;
 use void_ipc::message::{FromRun, RunEnd, Start};
 
-use crate::pool::{Exit, RunProcess};
+use crate::pool::{Exit, Lease};
 use crate::runs::LiveRun;
 
 /// A run that computes for longer than this may leave the processor of its connection.
@@ -70,27 +70,29 @@ enum Phase {
 ///
 /// # Errors
 /// The process is gone, and nothing has begun.
-pub(crate) fn begin(process: &RunProcess, start: Start) -> Result<Instant, ChannelError> {
+pub(crate) fn begin(process: &Lease, start: Start) -> Result<Instant, ChannelError> {
     process.send(start)?;
     Ok(Instant::now())
 }
 
 /// Follows a run that has begun to its end.
 pub(crate) async fn follow(
-    process: &RunProcess,
+    process: &Lease,
     begun: Instant,
     budget: Budget,
     live: &LiveRun,
     everywhere: &nix::sched::CpuSet,
 ) -> Facts {
+    // It was forked ahead: its first word usually lies there already.
     let mut phase = Phase::Waiting;
+    let mut first = process.receive_now();
     let look = tokio::time::sleep_until((begun + SHORT.min(budget.cpu).min(budget.wall)).into());
     tokio::pin!(look);
     let mut short = true;
     let verdict = loop {
         tokio::select! {
             biased;
-            message = process.receive() => match (phase, message) {
+            message = next(process, first.take()) => match (phase, message) {
                 (Phase::Waiting, Ok(FromRun::Ready)) => phase = Phase::Running,
                 (Phase::Running, Ok(FromRun::Done(end))) => {
                     // The process waits for its socket's end, so its clock still is to be read.
@@ -125,7 +127,17 @@ pub(crate) async fn follow(
     end(process, verdict, begun).await
 }
 
-async fn end(process: &RunProcess, verdict: Option<Verdict>, begun: Instant) -> Facts {
+async fn next(
+    process: &Lease,
+    first: Option<Result<FromRun, ChannelError>>,
+) -> Result<FromRun, ChannelError> {
+    match first {
+        Some(received) => received,
+        None => process.receive().await,
+    }
+}
+
+async fn end(process: &Lease, verdict: Option<Verdict>, begun: Instant) -> Facts {
     let seen = process.cpu_time().unwrap_or_default();
     let wall = begun.elapsed();
     process.kill();

@@ -68,8 +68,10 @@ pub(super) async fn run(
     channel.tell_senders().map_err(|error| unavailable(&error))?;
     let socket = readiness::watch(channel).map_err(|error| unavailable(&error))?;
     spawner
-        .spawn(Role::Compiler, theirs, output.as_fd(), input.as_fd())
+        .spawn(Role::Compiler, theirs.as_fd(), output.as_fd(), input.as_fd())
+        .await
         .map_err(|error| unavailable(&error))?;
+    drop(theirs);
     metrics.worker_started(metrics::Role::Compiler);
     let mut compiler = Running { socket, process: None };
     let _busy = metrics.busy(metrics::Role::Compiler);

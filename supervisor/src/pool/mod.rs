@@ -18,7 +18,7 @@ use std::time::Instant;
 use void_ipc::channel::ReceiveBuffer;
 use void_ipc::message::{Refused, Unloadable};
 
-pub(crate) use process::{Exit, RunProcess};
+pub(crate) use process::Exit;
 pub(crate) use zygote::Lease;
 use zygote::Zygote;
 

@@ -30,6 +30,13 @@ impl Exit {
     }
 }
 
+/// A run process that waits for a request. It is not watched: what it says first lies in its socket until it is used.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) channel: Channel<ToRun, FromRun>,
+    pub(super) exit: oneshot::Receiver<Exit>,
+}
+
 /// A run process. Dropping it closes its socket, and it ends.
 #[derive(Debug)]
 pub(crate) struct RunProcess {
@@ -39,12 +46,29 @@ pub(crate) struct RunProcess {
 }
 
 impl RunProcess {
-    pub(super) fn new(
-        channel: Channel<ToRun, FromRun>,
-        exit: oneshot::Receiver<Exit>,
-    ) -> io::Result<RunProcess> {
-        channel.tell_senders()?;
+    /// Begins to watch a spare.
+    pub(super) fn new(spare: Spare) -> io::Result<RunProcess> {
+        let Spare { channel, exit } = spare;
         Ok(RunProcess { channel: readiness::watch(channel)?, pid: Cell::new(None), exit: RefCell::new(exit) })
+    }
+
+    /// The message that lies there, if one does.
+    pub(crate) fn receive_now(&self) -> Option<Result<FromRun, ChannelError>> {
+        match self.try_receive() {
+            Err(error) if error.would_block() => None,
+            received => Some(received),
+        }
+    }
+
+    fn try_receive(&self) -> Result<FromRun, ChannelError> {
+        let received =
+            BUFFERS.with_borrow_mut(|(buffer, _)| self.channel.get_ref().receive_with_sender(buffer));
+        received.map(|(message, sender)| {
+            if let Some(sender) = sender.filter(|sender| sender.pid() > 0) {
+                self.pid.set(Some(sender.pid()));
+            }
+            message
+        })
     }
 
     /// Sends the request.
@@ -56,17 +80,9 @@ impl RunProcess {
     pub(crate) async fn receive(&self) -> Result<FromRun, ChannelError> {
         loop {
             let mut ready = self.channel.readable().await?;
-            let received =
-                BUFFERS.with_borrow_mut(|(buffer, _)| self.channel.get_ref().receive_with_sender(buffer));
-            match received {
+            match self.try_receive() {
                 Err(error) if error.would_block() => ready.clear_ready(),
-                Err(error) => return Err(error),
-                Ok((message, sender)) => {
-                    if let Some(sender) = sender.filter(|sender| sender.pid() > 0) {
-                        self.pid.set(Some(sender.pid()));
-                    }
-                    return Ok(message);
-                }
+                received => return received,
             }
         }
     }
@@ -100,8 +116,8 @@ impl RunProcess {
         }
     }
 
-    /// Waits until the kernel has taken it apart. `None` where its zygote died with it.
-    pub(crate) async fn exited(&self) -> Option<Exit> {
+    /// Waits until its zygote reports its end. `None` where the zygote died with it.
+    pub(super) async fn exited(&self) -> Option<Exit> {
         std::future::poll_fn(|context| {
             let mut exit = self.exit.borrow_mut();
             std::pin::Pin::new(&mut *exit).poll(context)

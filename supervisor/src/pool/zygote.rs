@@ -4,11 +4,13 @@
 //! starting ─ Ready ▶ ready ─ retired after enough forks, cold, or dead ─▶ gone
 //!     └─ Refused, Unloadable, end of its socket ─▶ dead
 //! ```
+//! Waking a process costs as much as forking it, so orders go out in groups: when few spares are left, the
+//! processes that have answered are let go and as many new ones are ordered, in one message.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,23 +19,26 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use void_ipc::channel::{self, Channel, ChannelError};
-use void_ipc::limits::SLOTS;
-use void_ipc::message::{FromZygote, Refused, Role, Setup, ToZygote};
+use void_ipc::limits::{FORKS, SLOTS};
+use void_ipc::message::{Exited, FromZygote, Refused, Role, Setup, ToZygote};
 
-use super::process::{Exit, RunProcess};
+use super::process::{Exit, RunProcess, Spare};
 use super::{BUFFERS, LeaseError, Nursery};
 use crate::compile::Code;
 use crate::metrics::{self, Metrics};
 use crate::readiness;
-
-/// Run processes that may wait ahead of requests.
-const SPARES_MAX: usize = 4;
 
 /// Forks after which a zygote is replaced: its address layout is not kept for ever, and its CPU limit is not met.
 const FORKS_MAX: u32 = 100_000;
 
 /// Time that a zygote has to get ready.
 const START_TIME: Duration = Duration::from_secs(20);
+
+/// A zygote without requests for this long lets go of what has ended, and has it reaped.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// A zygote without requests for this long keeps one spare.
+const IDLE: Duration = Duration::from_secs(2);
 
 type Socket = AsyncFd<Channel<ToZygote, FromZygote>>;
 
@@ -52,11 +57,16 @@ pub(crate) struct Zygote {
     metrics: Metrics,
     state: RefCell<State>,
     changed: Notify,
-    spares: RefCell<VecDeque<RunProcess>>,
+    spares: RefCell<VecDeque<Spare>>,
+    /// Spares to have after an order: doubled whenever they run low, one again when nobody comes.
+    wanted: Cell<usize>,
+    /// Have answered, and wait for the end of their socket.
+    answered: RefCell<Vec<Rc<RunProcess>>>,
     exits: RefCell<[Option<oneshot::Sender<Exit>>; SLOTS]>,
     leased: Cell<usize>,
     forks: Cell<u32>,
     last_used: Cell<Instant>,
+    tidied: Cell<bool>,
     missing: RefCell<Vec<Refused>>,
 }
 
@@ -83,64 +93,64 @@ impl Zygote {
             allow_weaker: nursery.allow_weaker,
         };
         channel.send(&ToZygote::Setup(setup), &[], &mut Vec::new()).map_err(|error| died(&error))?;
-        nursery
-            .spawner
-            .spawn(Role::Zygote, theirs, code.descriptor(), nursery.warm_up.descriptor())
-            .map_err(|error| died(&error))?;
         nursery.metrics.worker_started(metrics::Role::Zygote);
         let zygote = Rc::new(Zygote {
             socket: Rc::new(readiness::watch(channel).map_err(|error| died(&error))?),
             listener: RefCell::default(),
-            _code: code,
+            _code: Arc::clone(&code),
             metrics: nursery.metrics.clone(),
             state: RefCell::new(State::Starting),
             changed: Notify::new(),
             spares: RefCell::default(),
+            wanted: Cell::new(1),
+            answered: RefCell::default(),
             exits: RefCell::new([const { None }; SLOTS]),
             leased: Cell::new(0),
             forks: Cell::new(0),
             last_used: Cell::new(Instant::now()),
+            tidied: Cell::new(true),
             missing: RefCell::default(),
         });
         let listener = tokio::task::spawn_local(listen(Rc::clone(&zygote.socket), Rc::downgrade(&zygote)));
         *zygote.listener.borrow_mut() = Some(listener.abort_handle());
+        let (weak, spawner, warm_up) =
+            (Rc::downgrade(&zygote), Arc::clone(&nursery.spawner), Arc::clone(&nursery.warm_up));
+        tokio::task::spawn_local(async move {
+            let spawned =
+                spawner.spawn(Role::Zygote, theirs.as_fd(), code.descriptor(), warm_up.descriptor()).await;
+            if let (Err(error), Some(zygote)) = (spawned, weak.upgrade()) {
+                zygote.die(LeaseError::Died(error.to_string()));
+            }
+        });
         Ok(zygote)
     }
 
     /// A run process: one that waits, or a new one.
     pub(super) async fn lease(self: &Rc<Self>) -> Result<Lease, LeaseError> {
-        self.last_used.set(Instant::now());
+        let begun = Instant::now();
+        self.last_used.set(begun);
         loop {
             let changed = self.changed.notified();
-            match &*self.state.borrow() {
+            let ready = match &*self.state.borrow() {
                 State::Dead(error) => return Err(error.clone()),
-                State::Starting => {}
-                State::Ready => {
-                    let spare = self.spares.borrow_mut().pop_front();
-                    let leased = match spare {
-                        Some(spare) => Some(spare),
-                        None => self.fork().map_err(|error| LeaseError::Died(error.to_string()))?,
-                    };
-                    if let Some(process) = leased {
-                        self.leased.set(self.leased.get() + 1);
-                        return Ok(Lease { process, place: Place(Rc::clone(self)) });
-                    }
+                State::Starting => false,
+                State::Ready => true,
+            };
+            if ready {
+                if self.spares.borrow().is_empty() {
+                    self.restock(1)?;
+                }
+                let spare = self.spares.borrow_mut().pop_front();
+                if let Some(spare) = spare {
+                    let process =
+                        RunProcess::new(spare).map_err(|error| LeaseError::Died(error.to_string()))?;
+                    self.leased.set(self.leased.get() + 1);
+                    return Ok(Lease { process: Rc::new(process), zygote: Rc::clone(self) });
                 }
             }
-            if tokio::time::timeout(START_TIME, changed).await.is_err() {
-                return Err(LeaseError::Died(format!("not ready after {} s", START_TIME.as_secs())));
-            }
-        }
-    }
-
-    /// Forks ahead as many as were in use at once.
-    fn top_up(&self, wanted: usize) {
-        while self.takes_runs() && self.spares.borrow().len() < wanted.clamp(1, SPARES_MAX) {
-            match self.fork() {
-                Ok(Some(spare)) => self.spares.borrow_mut().push_back(spare),
-                // No slot is free: the next end of a process brings one.
-                Ok(None) => return,
-                Err(error) => return self.die(LeaseError::Died(error.to_string())),
+            let waited = tokio::time::timeout(if ready { QUIET } else { START_TIME }, changed).await;
+            if waited.is_err() && begun.elapsed() >= START_TIME {
+                return Err(LeaseError::Died(format!("no run process after {} s", START_TIME.as_secs())));
             }
         }
     }
@@ -157,18 +167,65 @@ impl Zygote {
         self.last_used.get()
     }
 
-    /// Orders a run process. `None` when every slot is taken.
-    fn fork(&self) -> Result<Option<RunProcess>, ChannelError> {
-        let Some(slot) = self.exits.borrow().iter().position(Option::is_none) else { return Ok(None) };
-        let (near, far) = channel::pair()?;
-        let (sender, receiver) = oneshot::channel();
-        let process = RunProcess::new(near, receiver)?;
-        let order = ToZygote::Fork { slot: u8::try_from(slot).unwrap_or(u8::MAX) };
-        BUFFERS.with_borrow_mut(|(_, frame)| self.socket.get_ref().send(&order, &[far.as_fd()], frame))?;
-        self.exits.borrow_mut()[slot] = Some(sender);
-        self.forks.set(self.forks.get() + 1);
-        self.metrics.worker_started(metrics::Role::Run);
-        Ok(Some(process))
+    /// Takes back a process that has answered. It is let go together with others.
+    fn take_back(self: &Rc<Self>, process: Rc<RunProcess>) {
+        self.leased.set(self.leased.get().saturating_sub(1));
+        self.answered.borrow_mut().push(process);
+        let wanted = self.wanted.get();
+        let low = self.spares.borrow().len() <= wanted / 4;
+        if low && self.takes_runs() {
+            self.wanted.set((wanted * 2).min(FORKS));
+            self.answered.borrow_mut().clear();
+            if let Err(error) = self.restock(self.wanted.get()) {
+                self.die(error);
+            }
+        }
+        if self.tidied.replace(false) {
+            tokio::task::spawn_local(tidy(Rc::downgrade(self)));
+        }
+    }
+
+    /// Orders run processes until there are `wanted` spares, as far as slots are free.
+    fn restock(&self, wanted: usize) -> Result<(), LeaseError> {
+        let died = |error: &dyn std::fmt::Display| LeaseError::Died(error.to_string());
+        let missing = wanted.saturating_sub(self.spares.borrow().len()).min(FORKS);
+        let slots = self.free_slots(missing);
+        if slots.is_empty() {
+            // The next report of ends brings some.
+            return self.order(&ToZygote::Reap, &[]).or_else(unless_busy).map_err(|error| died(&error));
+        }
+        let (mut spares, mut far) = (Vec::with_capacity(slots.len()), Vec::with_capacity(slots.len()));
+        for _ in &slots {
+            let (channel, theirs) = channel::pair().map_err(|error| died(&error))?;
+            channel.tell_senders().map_err(|error| died(&error))?;
+            let (sender, exit) = oneshot::channel();
+            spares.push((Spare { channel, exit }, sender));
+            far.push(theirs);
+        }
+        // The zygote takes the last descriptor first.
+        let far: Vec<BorrowedFd<'_>> = far.iter().rev().map(AsFd::as_fd).collect();
+        match self.order(&ToZygote::Fork { slots: slots.clone() }, &far) {
+            // It has enough orders: when it has carried one out there is news, and another try.
+            Err(error) if error.would_block() => return Ok(()),
+            ordered => ordered.map_err(|error| died(&error))?,
+        }
+        self.forks.set(self.forks.get() + u32::try_from(slots.len()).unwrap_or(u32::MAX));
+        for (slot, (spare, sender)) in slots.into_iter().zip(spares) {
+            self.exits.borrow_mut()[usize::from(slot)] = Some(sender);
+            self.spares.borrow_mut().push_back(spare);
+            self.metrics.worker_started(metrics::Role::Run);
+        }
+        Ok(())
+    }
+
+    fn order(&self, order: &ToZygote, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+        BUFFERS.with_borrow_mut(|(_, frame)| self.socket.get_ref().send(order, descriptors, frame))
+    }
+
+    fn free_slots(&self, most: usize) -> Vec<u8> {
+        let exits = self.exits.borrow();
+        let free = exits.iter().enumerate().filter(|(_, exit)| exit.is_none());
+        free.filter_map(|(slot, _)| u8::try_from(slot).ok()).take(most).collect()
     }
 
     fn free(&self, slot: u8) -> Option<oneshot::Sender<Exit>> {
@@ -179,6 +236,7 @@ impl Zygote {
         *self.state.borrow_mut() = State::Dead(why);
         // What waited is gone with it, and whoever waits for an end hears that none will be reported.
         self.spares.borrow_mut().clear();
+        self.answered.borrow_mut().clear();
         for exit in self.exits.borrow_mut().iter_mut() {
             if exit.take().is_some() {
                 self.metrics.worker_ended(metrics::Role::Run, metrics::Cause::Killed);
@@ -192,26 +250,37 @@ impl Zygote {
             FromZygote::Ready { missing } => {
                 *self.missing.borrow_mut() = missing;
                 *self.state.borrow_mut() = State::Ready;
-                self.changed.notify_waiters();
             }
             FromZygote::Refused(refused) => return Err(LeaseError::Refused(refused)),
             FromZygote::Unloadable(unloadable) => return Err(LeaseError::Unloadable(unloadable)),
             FromZygote::ForkFailed { slot, errno } => {
                 tracing::warn!(errno, "a run process could not be forked");
                 self.free(slot);
-                self.changed.notify_waiters();
             }
-            FromZygote::Exited { slot, status, cpu_ns, .. } => {
-                let exit = Exit { status, cpu: Duration::from_nanos(cpu_ns) };
-                let Some(waiting) = self.free(slot) else { return Ok(()) };
-                self.metrics.worker_ended(metrics::Role::Run, cause(exit));
-                // Nobody needs to wait for it.
-                let _ = waiting.send(exit);
-                self.changed.notify_waiters();
+            FromZygote::Exited(ended) => {
+                for Exited { slot, status, cpu_ns } in ended {
+                    let exit = Exit { status, cpu: Duration::from_nanos(cpu_ns) };
+                    let Some(waiting) = self.free(slot) else { continue };
+                    self.metrics.worker_ended(metrics::Role::Run, cause(exit));
+                    // Nobody needs to wait for it.
+                    let _ = waiting.send(exit);
+                }
             }
         }
+        self.changed.notify_waiters();
         Ok(())
     }
+
+    /// Processes that are neither spare nor in use nor waiting to be let go: ended, and not reported yet.
+    fn unreported(&self) -> usize {
+        let alive = self.spares.borrow().len() + self.answered.borrow().len() + self.leased.get();
+        self.exits.borrow().iter().flatten().count().saturating_sub(alive)
+    }
+}
+
+/// A zygote that has orders enough will hear of this one's matter with the next.
+fn unless_busy(error: ChannelError) -> Result<(), ChannelError> {
+    if error.would_block() { Ok(()) } else { Err(error) }
 }
 
 fn cause(exit: Exit) -> metrics::Cause {
@@ -236,17 +305,29 @@ impl Drop for Zygote {
     }
 }
 
-/// A run process in use. Dropping it, for whatever reason, ends the process, and another is forked ahead.
+/// A run process in use. Dropping it, for whatever reason, gives it back, and it ends.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    process: RunProcess,
-    place: Place,
+    process: Rc<RunProcess>,
+    zygote: Rc<Zygote>,
 }
 
 impl Lease {
     /// Layers that its zygote could not take on (only where weaker isolation is allowed).
     pub(crate) fn missing(&self) -> Vec<Refused> {
-        self.place.0.missing.borrow().clone()
+        self.zygote.missing.borrow().clone()
+    }
+
+    /// Waits until the process has ended and its zygote has said how. `None` where the zygote is gone too.
+    pub(crate) async fn exited(&self) -> Option<Exit> {
+        const PAUSE: Duration = Duration::from_millis(2);
+        loop {
+            // A zygote that is gone drops what would tell, which ends the wait.
+            let _ = self.zygote.order(&ToZygote::Reap, &[]);
+            if let Ok(exit) = tokio::time::timeout(PAUSE, self.process.exited()).await {
+                return exit;
+            }
+        }
     }
 }
 
@@ -258,15 +339,9 @@ impl Deref for Lease {
     }
 }
 
-/// Gives the place back after the process is gone: the fields of a lease are dropped in their order.
-#[derive(Debug)]
-struct Place(Rc<Zygote>);
-
-impl Drop for Place {
+impl Drop for Lease {
     fn drop(&mut self) {
-        let in_use = self.0.leased.get();
-        self.0.leased.set(in_use.saturating_sub(1));
-        self.0.top_up(in_use);
+        self.zygote.take_back(Rc::clone(&self.process));
     }
 }
 
@@ -294,5 +369,30 @@ async fn receive(socket: &Socket) -> Result<FromZygote, ChannelError> {
             Err(error) if error.would_block() => ready.clear_ready(),
             received => return received,
         }
+    }
+}
+
+/// When nobody comes for a moment: lets go of what has answered, has it reaped, and in the end keeps one spare.
+async fn tidy(zygote: Weak<Zygote>) {
+    let mut pause = QUIET;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(zygote) = zygote.upgrade() else { return };
+        let quiet = zygote.last_used().elapsed();
+        if quiet < QUIET {
+            continue;
+        }
+        zygote.answered.borrow_mut().clear();
+        if quiet >= IDLE {
+            zygote.wanted.set(1);
+            zygote.spares.borrow_mut().truncate(1);
+        }
+        if !zygote.takes_runs() || (zygote.unreported() == 0 && zygote.spares.borrow().len() <= 1) {
+            zygote.tidied.set(true);
+            return;
+        }
+        // What was just let go takes a moment to end; what ended before is reported now.
+        let _ = zygote.order(&ToZygote::Reap, &[]);
+        pause = (pause * 2).min(IDLE / 4);
     }
 }
