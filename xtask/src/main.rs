@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod cargo;
 mod check;
@@ -48,6 +49,12 @@ enum Chore {
         #[arg(last = true)]
         filter: Vec<String>,
     },
+    /// Builds, and measures the service beside an echo on this machine: runs per second, latency, CPU time, stages
+    Bench {
+        /// Seconds of load for each side and each number of connections
+        #[arg(long, default_value_t = 3)]
+        seconds: u32,
+    },
     /// Formatting, lints, documentation and the architecture's forbidden edges
     Check,
     /// The architecture's forbidden edges alone: takes a second, builds nothing
@@ -61,6 +68,7 @@ fn main() -> ExitCode {
         }
         Chore::Demo { once } => demo::run(once),
         Chore::Test { filter } => test::run(&filter),
+        Chore::Bench { seconds } => bench::run(seconds),
         Chore::Check => check::run(),
         Chore::Edges => edges::run(),
     };
