@@ -5,6 +5,7 @@ mod families;
 mod gauges;
 mod http;
 mod process;
+mod stages;
 mod words;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use http::Http;
 use words::{CAPS, Doing, LIMITS, limit_index};
 
 pub(crate) use http::ROUTES;
+pub(crate) use stages::{Laps, Stage};
 pub(crate) use words::{Cause, Role};
 
 /// What `/metrics` answers with.
@@ -50,6 +52,7 @@ pub(crate) struct Series {
     starts: Vec<IntCounter>,
     deaths: Grid,
     queue_wait: Histogram,
+    stages: stages::Stages,
     compiles: Histogram,
     code_cache: [IntCounter; 2],
     reloads: [IntCounter; 2],
@@ -172,6 +175,7 @@ impl Metrics {
                 "Time that runs waited for a worker, in milliseconds.",
                 RUN_BUCKETS,
             )?,
+            stages: stages::Stages::new(r)?,
             compiles: families::histogram(
                 r,
                 "void_wasm_compile_duration_ms",

@@ -8,6 +8,8 @@
 //! answer, and so is a run's beginning before its guest runs. A run whose client waits for the end and has been told
 //! nothing yet is stored when it ends, or when it takes longer than a moment.
 
+mod refusals;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,13 +25,14 @@ use crate::app::App;
 use crate::check::{self, Checked};
 use crate::compile::{Code, CompileError};
 use crate::lane::Lane;
-use crate::metrics;
+use crate::metrics::{self, Laps, Stage};
 use crate::outcome::{self, Outcome};
 use crate::pool::{Key, Lease, LeaseError};
 use crate::runs::LiveRun;
 use crate::settings::Snapshot;
 use crate::slots::Queued;
 use crate::worker::{self, Budget};
+use refusals::{disabled, draining, mismatch, queue_full, unavailable};
 
 /// A run that nobody was told of is stored all the same when it takes longer than this.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -96,6 +99,7 @@ struct Run {
     live: Arc<LiveRun>,
     stored: Cell<Stored>,
     accepted: Instant,
+    laps: Laps,
 }
 
 /// Steps 2 to 6 of `POST /v1/exec`; the run then goes on by itself on this lane.
@@ -108,6 +112,7 @@ pub(crate) async fn submit(
     request: ExecRequest,
     promise: Promise,
 ) -> Result<Submitted, Problem> {
+    let laps = Laps::begin();
     let app = &lane.app;
     if !app.settings.now().settings.switches.enabled {
         return Err(disabled());
@@ -145,16 +150,13 @@ pub(crate) async fn submit(
         return Ok(Submitted { run_id: id, mode, warning, live: None, unheard: None });
     }
     if app.state.draining() {
-        return Err(Problem::new(
-            ProblemCode::Draining,
-            "the service is stopping: send the request to another one",
-        ));
+        return Err(draining());
     }
     let queued = app.slots.enter().ok_or_else(|| queue_full(&policy))?;
     let live = LiveRun::new(Arc::clone(&tenant), record);
     let stored = Cell::new(Stored::Nothing);
-    let run =
-        Run { id, tenant, request, policy, mode, live: Arc::clone(&live), stored, accepted: Instant::now() };
+    let accepted = Instant::now();
+    let run = Run { id, tenant, request, policy, mode, live: Arc::clone(&live), stored, accepted, laps };
     app.runs.insert(id, Arc::clone(&live));
     if promise == Promise::Answer && reservation.is_none() {
         lane.spawn(run.go(Rc::clone(lane), queued));
@@ -196,6 +198,7 @@ pub(crate) fn resume(lane: &Rc<Lane>, pending: crate::recover::Resumed) {
         live,
         stored: Cell::new(Stored::Accepted),
         accepted: Instant::now(),
+        laps: Laps::begin(),
     };
     let queued = lane.app.slots.enter_again();
     lane.spawn(run.go(Rc::clone(lane), queued));
@@ -221,12 +224,16 @@ impl Run {
             }
         };
         self.finish(app, outcome).await;
+        self.laps.end(&app.metrics, Stage::Record);
         // Taking the process apart costs more than most runs, so the answer leaves first.
         tokio::task::yield_now().await;
+        self.laps.end(&app.metrics, Stage::Answer);
         drop(lease);
+        self.laps.end(&app.metrics, Stage::Reap);
     }
 
     async fn execute(&self, lane: &Rc<Lane>, queued: Queued) -> (Outcome, Option<Lease>) {
+        self.laps.end(&lane.app.metrics, Stage::Admit);
         let ready = tokio::select! {
             biased;
             ready = self.make_ready(lane) => ready,
@@ -241,6 +248,7 @@ impl Run {
             Ok(begun) => begun,
             Err(outcome) => return (*outcome, Some(lease)),
         };
+        self.laps.end(&lane.app.metrics, Stage::Send);
         drop(queued);
         lane.app.metrics.queue_wait(self.accepted.elapsed());
         self.mark_running(&lane.app);
@@ -249,6 +257,7 @@ impl Run {
             Budget { cpu: Duration::from_millis(limits.cpu_ms), wall: Duration::from_millis(limits.wall_ms) };
         let _busy = lane.app.metrics.busy(metrics::Role::Run);
         let facts = worker::follow(&lease, begun, budget, &self.live, &lane.everywhere).await;
+        self.laps.end(&lane.app.metrics, Stage::Run);
         drop(slot);
         (outcome::conclude(&facts, limits), Some(lease))
     }
@@ -291,6 +300,7 @@ impl Run {
         if self.mode == Mode::DryRun {
             return Ok(Ready::DryRun);
         }
+        self.laps.end(&app.metrics, Stage::Prepare);
         let slot = app.slots.acquire(&self.tenant).await;
         let limits = &self.policy.settings.limits;
         let key =
@@ -305,6 +315,7 @@ impl Run {
                 ))
             }
         })?;
+        self.laps.end(&app.metrics, Stage::Lease);
         Ok(Ready::Execute { slot, lease: Box::new(lease), start: self.start(&code, checked) })
     }
 
@@ -473,30 +484,4 @@ fn random() -> Result<u128, Problem> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| unavailable(&error))?;
     Ok(u128::from_le_bytes(bytes))
-}
-
-fn disabled() -> Problem {
-    Problem::new(ProblemCode::Disabled, "execution is disabled: set WASM_EXEC_ENABLED=1 and reload")
-}
-
-fn mismatch(run_id: RunId) -> Problem {
-    let detail =
-        "this idempotency key belongs to another request: use a new key, or send the first request again";
-    Problem::new(ProblemCode::IdempotencyMismatch, detail).about(run_id)
-}
-
-fn queue_full(policy: &Snapshot) -> Problem {
-    let waiting = policy.settings.work.queue_max;
-    Problem::new(
-        ProblemCode::QueueFull,
-        format!("{waiting} runs wait already: try again after the time in Retry-After"),
-    )
-}
-
-fn unavailable(error: &dyn std::fmt::Display) -> Problem {
-    tracing::error!(%error, "the store or the kernel refused");
-    Problem::new(
-        ProblemCode::Unavailable,
-        "the service cannot store runs now: try again, and tell its operator",
-    )
 }

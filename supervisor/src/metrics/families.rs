@@ -12,7 +12,8 @@ pub(super) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-fn known<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, Error> {
+/// Registers a family.
+pub(super) fn known<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

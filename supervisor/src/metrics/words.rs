@@ -21,6 +21,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// What a worker process is.
     Role {

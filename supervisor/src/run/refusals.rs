@@ -1,0 +1,35 @@
+//! What a client is told when its run is not accepted: the sentences, and nothing that decides.
+
+use void_api::{Problem, ProblemCode, RunId};
+
+use crate::settings::Snapshot;
+
+pub(super) fn disabled() -> Problem {
+    Problem::new(ProblemCode::Disabled, "execution is disabled: set WASM_EXEC_ENABLED=1 and reload")
+}
+
+pub(super) fn draining() -> Problem {
+    Problem::new(ProblemCode::Draining, "the service is stopping: send the request to another one")
+}
+
+pub(super) fn mismatch(run_id: RunId) -> Problem {
+    let detail =
+        "this idempotency key belongs to another request: use a new key, or send the first request again";
+    Problem::new(ProblemCode::IdempotencyMismatch, detail).about(run_id)
+}
+
+pub(super) fn queue_full(policy: &Snapshot) -> Problem {
+    let waiting = policy.settings.work.queue_max;
+    Problem::new(
+        ProblemCode::QueueFull,
+        format!("{waiting} runs wait already: try again after the time in Retry-After"),
+    )
+}
+
+pub(super) fn unavailable(error: &dyn std::fmt::Display) -> Problem {
+    tracing::error!(%error, "the store or the kernel refused");
+    Problem::new(
+        ProblemCode::Unavailable,
+        "the service cannot store runs now: try again, and tell its operator",
+    )
+}
