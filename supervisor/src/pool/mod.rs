@@ -93,13 +93,18 @@ impl Pool {
     pub(crate) async fn lease(&self, key: &Key, code: &Arc<Code>) -> Result<Lease, LeaseError> {
         // A spawner that has just died is back in a moment: one more try is worth it, two are not.
         for last in [false, true] {
-            let zygote = self.zygote(key, code)?;
-            match zygote.lease().await {
-                Err(LeaseError::Died(_)) if !last => self.forget(key, &zygote),
-                Err(error) => {
-                    self.forget(key, &zygote);
-                    return Err(error);
+            let leased = match self.zygote(key, code) {
+                Ok(zygote) => {
+                    let leased = zygote.lease().await;
+                    if leased.is_err() {
+                        self.forget(key, &zygote);
+                    }
+                    leased
                 }
+                Err(error) => Err(error),
+            };
+            match leased {
+                Err(LeaseError::Died(_)) if !last => {}
                 leased => return leased,
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;

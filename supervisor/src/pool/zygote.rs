@@ -60,6 +60,8 @@ pub(crate) struct Zygote {
     spares: RefCell<VecDeque<Spare>>,
     /// Spares to have after an order: doubled whenever they run low, one again when nobody comes.
     wanted: Cell<usize>,
+    /// An order went out when the last process was taken back.
+    ordered: Cell<bool>,
     /// Have answered, and wait for the end of their socket.
     answered: RefCell<Vec<Rc<RunProcess>>>,
     exits: RefCell<[Option<oneshot::Sender<Exit>>; SLOTS]>,
@@ -103,6 +105,7 @@ impl Zygote {
             changed: Notify::new(),
             spares: RefCell::default(),
             wanted: Cell::new(1),
+            ordered: Cell::new(false),
             answered: RefCell::default(),
             exits: RefCell::new([const { None }; SLOTS]),
             leased: Cell::new(0),
@@ -171,11 +174,16 @@ impl Zygote {
     fn take_back(self: &Rc<Self>, process: Rc<RunProcess>) {
         self.leased.set(self.leased.get().saturating_sub(1));
         self.answered.borrow_mut().push(process);
+        if self.ordered.replace(false) {
+            // Not in the breath of an order: closing a socket while others are on their way in a message sends the
+            // kernel through all of them (its collector of unreachable sockets).
+            self.answered.borrow_mut().clear();
+        }
         let wanted = self.wanted.get();
         let low = self.spares.borrow().len() <= wanted / 4;
         if low && self.takes_runs() {
             self.wanted.set((wanted * 2).min(FORKS));
-            self.answered.borrow_mut().clear();
+            self.ordered.set(true);
             if let Err(error) = self.restock(self.wanted.get()) {
                 self.die(error);
             }
