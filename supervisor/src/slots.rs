@@ -107,11 +107,12 @@ impl Slots {
     pub(crate) async fn may_begin(&self) -> RwLockReadGuard<'_, bool> {
         loop {
             let thaw = self.thaw.notified();
-            let held = self.held.read();
-            if !*held {
-                return held;
+            {
+                let held = self.held.read();
+                if !*held {
+                    return held;
+                }
             }
-            drop(held);
             thaw.await;
         }
     }
@@ -244,7 +245,8 @@ mod tests {
     async fn nothing_begins_while_held() {
         let slots = Slots::new(1, 1);
         slots.hold(true);
-        let mut waiting = Box::pin(slots.acquire(&tenant("a")));
+        let name = tenant("a");
+        let mut waiting = Box::pin(slots.acquire(&name));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(waiting.as_mut().poll(&mut context).is_pending());
         let mut begin = Box::pin(slots.may_begin());
