@@ -18,15 +18,14 @@ use crate::lane::Lane;
 /// `module_invalid` where they are no module that runs here; `unavailable` where no compiler could look.
 pub(crate) async fn describe(lane: &Rc<Lane>, bytes: Bytes) -> Result<ModuleInfo, Problem> {
     let code = lane.app.compiler.describe(&bytes).await.map_err(|error| match error {
-        CompileError::Invalid(_) | CompileError::Budget(_) | CompileError::Crashed(_) => {
+        CompileError::Invalid(_) | CompileError::Budget(_) => {
             Problem::new(ProblemCode::ModuleInvalid, format!("this module cannot run here: {error}"))
         }
-        CompileError::Refused(_) | CompileError::Unavailable(_) => {
-            tracing::error!(%error, "no compiler");
-            Problem::new(
-                ProblemCode::Unavailable,
-                "no compiler could be started: try again, and tell the operator",
-            )
+        CompileError::Crashed(_) | CompileError::Refused(_) | CompileError::Unavailable(_) => {
+            tracing::error!(%error, "no compiler could look at a module");
+            let detail =
+                "no compiler could look at the module: try again, and tell the operator where it stays so";
+            Problem::new(ProblemCode::Unavailable, detail)
         }
     })?;
     let digest: [u8; 32] = Sha256::digest(&bytes).into();

@@ -474,8 +474,8 @@ fn not_compiled(error: CompileError) -> Box<Outcome> {
     let reason = match &error {
         CompileError::Invalid(_) => Reason::ModuleInvalid,
         CompileError::Budget(_) => Reason::CompileBudget,
-        CompileError::Crashed(_) => Reason::WorkerCrashed,
-        CompileError::Refused(_) | CompileError::Unavailable(_) => Reason::Internal,
+        CompileError::Crashed(_) | CompileError::Unavailable(_) => Reason::WorkerCrashed,
+        CompileError::Refused(_) => Reason::Internal,
     };
     Box::new(Outcome::error(reason, format!("the module could not be compiled: {error}")))
 }

@@ -28,10 +28,10 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Limits for a module of `bytes`: a base that any honest small module stays far below, and for larger ones what
-    /// their size explains.
+    /// their size explains. The most is what nobody else should have to wait for.
     pub(crate) fn for_module(bytes: u64) -> Limits {
         let mib = bytes.div_ceil(1 << 20);
-        let cpu_seconds = u32::try_from(5 + 2 * mib).unwrap_or(u32::MAX).min(120);
+        let cpu_seconds = u32::try_from(5 + 2 * mib).unwrap_or(u32::MAX).min(20);
         Limits {
             cpu_seconds,
             memory_bytes: (512 << 20) + bytes.saturating_mul(24),

@@ -9,11 +9,11 @@ mod job;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{AcquireError, OnceCell, Semaphore};
 use void_ipc::message::{Budget, Extern, Import, Item, ModuleKind, Refused};
 
 pub(crate) use job::Limits;
@@ -23,6 +23,12 @@ use crate::spawner::Spawner;
 
 /// Machine code that is kept, bytes, all modules together.
 const CACHE_BYTES: u64 = 512 << 20;
+
+/// A module beyond this size, bytes, is large: it may take long, and small ones do not wait behind it.
+const LARGE: usize = 1 << 20;
+
+/// Pause before a second try: a spawner that has died is back by then.
+const SECOND_TRY: Duration = Duration::from_millis(200);
 
 /// What a module is, and its code.
 #[derive(Debug)]
@@ -99,6 +105,10 @@ pub(crate) struct Compiler {
     allow_weaker: bool,
     // Compilations at once: each keeps a processor busy.
     jobs: Semaphore,
+    // Those among them that are of large modules.
+    large: Semaphore,
+    // Descriptions at once. They are short, and no upload waits for a compilation.
+    looks: Semaphore,
     cache: Mutex<HashMap<Key, Entry>>,
 }
 
@@ -110,7 +120,15 @@ impl Compiler {
         at_once: usize,
         allow_weaker: bool,
     ) -> Compiler {
-        Compiler { spawner, metrics, allow_weaker, jobs: Semaphore::new(at_once), cache: Mutex::default() }
+        Compiler {
+            spawner,
+            metrics,
+            allow_weaker,
+            jobs: Semaphore::new(at_once),
+            large: Semaphore::new((at_once / 2).max(1)),
+            looks: Semaphore::new(at_once),
+            cache: Mutex::default(),
+        }
     }
 
     /// The code of the module `wasm`, whose digest is `sha256`, for `tenant`.
@@ -155,8 +173,27 @@ impl Compiler {
     }
 
     async fn compile(&self, wasm: &Bytes, compile: bool) -> Result<Arc<Code>, CompileError> {
-        let _permit =
-            self.jobs.acquire().await.map_err(|error| CompileError::Unavailable(error.to_string()))?;
+        let job = self.job(wasm, compile).await;
+        // Where nothing had begun, and where only a look was lost, one more try is worth it. A module that its compiler
+        // died of is not compiled again for the same run: it may be why.
+        let again = match &job {
+            Err(CompileError::Unavailable(_)) => true,
+            Err(CompileError::Crashed(_)) => !compile,
+            _ => false,
+        };
+        if !again {
+            return job;
+        }
+        tokio::time::sleep(SECOND_TRY).await;
+        self.job(wasm, compile).await
+    }
+
+    async fn job(&self, wasm: &Bytes, compile: bool) -> Result<Arc<Code>, CompileError> {
+        let closed = |error: AcquireError| CompileError::Unavailable(error.to_string());
+        let large = compile && wasm.len() > LARGE;
+        let _large = if large { Some(self.large.acquire().await.map_err(closed)?) } else { None };
+        let turns = if compile { &self.jobs } else { &self.looks };
+        let _turn = turns.acquire().await.map_err(closed)?;
         let begin = Instant::now();
         let limits = Limits::for_module(wasm.len() as u64);
         let job = job::run(&self.spawner, &self.metrics, wasm, compile, limits, self.allow_weaker).await;
