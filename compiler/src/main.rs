@@ -5,9 +5,12 @@
 //! time, memory and output. Running out of one of these is an answer.
 #![forbid(unsafe_code)]
 
+mod binary;
 mod describe;
+mod export_names;
 mod start_function;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -115,9 +118,15 @@ fn compile(
     start_export: Option<&str>,
     output_bytes_max: u64,
 ) -> Result<u64, FromCompiler> {
-    let rewritten = start_export.and_then(|name| start_function::export_instead(wasm, name));
+    let mut wasm = Cow::Borrowed(wasm);
+    if let Some(names) = export_names::missing(&wasm) {
+        wasm.to_mut().extend_from_slice(&names);
+    }
+    if let Some(rewritten) = start_export.and_then(|name| start_function::export_instead(&wasm, name)) {
+        wasm = Cow::Owned(rewritten);
+    }
     let code = engine
-        .precompile_module(rewritten.as_deref().unwrap_or(wasm))
+        .precompile_module(&wasm)
         .map_err(|error| FromCompiler::Invalid(describe::one_line(&format!("{error:#}"))))?;
     let length = code.len() as u64;
     if length > output_bytes_max {

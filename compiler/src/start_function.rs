@@ -3,6 +3,8 @@
 //! A zygote instantiates each module once, before any run; the run process then calls this export
 //! first, under its own limits. The module is valid when it comes here: sections are where they belong.
 
+use crate::binary::{push_name, push_unsigned, section, unsigned};
+
 /// Section numbers of the binary format (WebAssembly core specification, 5.5.2).
 const EXPORT: u8 = 7;
 const START: u8 = 8;
@@ -50,41 +52,10 @@ fn with_one_more(exports: Option<&[u8]>, name: &str, function: u32) -> Option<Ve
     let mut body = Vec::with_capacity(entries.len() + name.len() + 16);
     push_unsigned(&mut body, count.checked_add(1)?);
     body.extend_from_slice(entries);
-    push_unsigned(&mut body, u32::try_from(name.len()).ok()?);
-    body.extend_from_slice(name.as_bytes());
+    push_name(&mut body, name);
     body.push(FUNCTION);
     push_unsigned(&mut body, function);
     Some(body)
-}
-
-fn section(output: &mut Vec<u8>, id: u8, body: &[u8]) {
-    output.push(id);
-    push_unsigned(output, u32::try_from(body.len()).unwrap_or(u32::MAX));
-    output.extend_from_slice(body);
-}
-
-/// LEB128, unsigned, 32 bits.
-fn unsigned(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let mut value = 0u64;
-    for (index, &byte) in bytes.iter().enumerate().take(5) {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return Some((u32::try_from(value).ok()?, &bytes[index + 1..]));
-        }
-    }
-    None
-}
-
-fn push_unsigned(output: &mut Vec<u8>, mut value: u32) {
-    loop {
-        let byte = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            output.push(byte);
-            return;
-        }
-        output.push(byte | 0x80);
-    }
 }
 
 #[cfg(test)]
