@@ -6,7 +6,8 @@
 //! 2. Otherwise a signature is what stands at the end in the form `(types)`, `(types)->type` or `(types)->(types)`.
 //! 3. Otherwise, where the text plainly tries to be one, it is refused: a `)` with an arrow behind it, or, from its last
 //!    `(` on, nothing at all or a word that looks like a type (a letter and digits as `i33`, or `…ref`).
-//! 4. Otherwise the whole text is the name.
+//! 4. Otherwise the whole text is the name, without the spaces around it. Nothing at all is refused rather than taken
+//!    for the empty name, which is more often a mistake than a name: that one is written in quotes.
 //!
 //! So `wasi:cli/run@0.2.0#run`, `a->b`, `odd(name)` and `a(b` are names as they stand, and the few names that look like
 //! a signature are written in quotes. Spaces around the parts do not count; in a name that is not quoted, those inside
@@ -45,7 +46,9 @@ pub struct Signature {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// Nothing but spaces.
-    #[error("the entry is empty; give an export's name, or leave entry out for _start")]
+    #[error(
+        "the entry is empty; give an export's name (the empty name in double quotes), or leave entry out for _start"
+    )]
     Empty,
     /// Longer than [`ENTRY_MAX_BYTES`].
     #[error("the entry is longer than {ENTRY_MAX_BYTES} bytes")]
