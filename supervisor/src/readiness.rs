@@ -1,8 +1,9 @@
 //! Descriptors of ours on the event loop: readable or not, nothing else. One place for the one call.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -18,4 +19,12 @@ use tokio::io::unix::AsyncFd;
 )]
 pub(crate) fn watch<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(inner, Interest::READABLE)
+}
+
+/// Whether the other end of a socket is closed by all who had it.
+pub(crate) fn peer_is_gone(socket: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    // Asked without waiting, it does not fail for a descriptor that is open.
+    let _ = poll(&mut polled, PollTimeout::ZERO);
+    polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
 }

@@ -137,9 +137,11 @@ impl Running {
                 Err(error) if error.would_block() => ready.clear_ready(),
                 Err(error) => return Err(error),
                 Ok((message, sender)) => {
-                    // It wrote a moment ago and is not reaped before its socket is read to the end.
                     if let (None, Some(sender)) = (&self.process, sender) {
-                        self.process = Process::open(sender.pid()).ok();
+                        // Its number is only believed while its socket is open.
+                        let opened = Process::open(sender.pid()).ok();
+                        let gone = readiness::peer_is_gone(self.socket.get_ref().as_fd());
+                        self.process = opened.filter(|_| !gone);
                     }
                     return Ok(message);
                 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -101,7 +102,7 @@ impl RunProcess {
     pub(crate) fn kill(&self) {
         let Some(pid) = self.pid.get() else { return };
         let Ok(process) = Process::open(pid) else { return };
-        if !self.peer_is_gone()
+        if !self.is_gone()
             && let Err(error) = process.kill()
         {
             tracing::error!(%error, "a run process cannot be killed");
@@ -126,11 +127,14 @@ impl RunProcess {
         .ok()
     }
 
-    fn peer_is_gone(&self) -> bool {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        let socket = std::os::fd::AsFd::as_fd(self.channel.get_ref());
-        let mut polled = [PollFd::new(socket, PollFlags::empty())];
-        let _ = poll(&mut polled, PollTimeout::ZERO);
-        polled[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR))
+    /// Says that nothing more will come: a sound process ends then.
+    pub(super) fn say_goodbye(&self) {
+        // A process that is gone already needs no goodbye.
+        let _ = nix::sys::socket::shutdown(self.channel.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+    }
+
+    /// Whether it has ended: its end of the socket is closed, and it alone had it.
+    pub(super) fn is_gone(&self) -> bool {
+        readiness::peer_is_gone(self.channel.get_ref().as_fd())
     }
 }

@@ -37,6 +37,9 @@ const START_TIME: Duration = Duration::from_secs(20);
 /// A zygote without requests for this long lets go of what has ended, and has it reaped.
 const QUIET: Duration = Duration::from_millis(20);
 
+/// Time that a run process has to end after its answer. A sound one needs microseconds of CPU time.
+const LEAVE_TIME: Duration = Duration::from_millis(500);
+
 /// A zygote without requests for this long keeps one spare.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -64,6 +67,8 @@ pub(crate) struct Zygote {
     ordered: Cell<bool>,
     /// Have answered, and wait for the end of their socket.
     answered: RefCell<Vec<Rc<RunProcess>>>,
+    /// Have been told that nothing more will come, and when. One that stays nevertheless is killed.
+    leaving: RefCell<Vec<(Instant, Rc<RunProcess>)>>,
     exits: RefCell<[Option<oneshot::Sender<Exit>>; SLOTS]>,
     leased: Cell<usize>,
     forks: Cell<u32>,
@@ -107,6 +112,7 @@ impl Zygote {
             wanted: Cell::new(1),
             ordered: Cell::new(false),
             answered: RefCell::default(),
+            leaving: RefCell::default(),
             exits: RefCell::new([const { None }; SLOTS]),
             leased: Cell::new(0),
             forks: Cell::new(0),
@@ -177,7 +183,7 @@ impl Zygote {
         if self.ordered.replace(false) {
             // Not in the breath of an order: closing a socket while others are on their way in a message sends the
             // kernel through all of them (its collector of unreachable sockets).
-            self.answered.borrow_mut().clear();
+            self.let_go();
         }
         let wanted = self.wanted.get();
         let low = self.spares.borrow().len() <= wanted / 4;
@@ -190,6 +196,27 @@ impl Zygote {
         }
         if self.tidied.replace(false) {
             tokio::task::spawn_local(tidy(Rc::downgrade(self)));
+        }
+    }
+
+    /// Tells those that have answered to leave, and sees to it that those told before have left.
+    fn let_go(&self) {
+        let now = Instant::now();
+        let mut leaving = self.leaving.borrow_mut();
+        leaving.retain(|(told, process)| {
+            let stays = !process.is_gone();
+            if stays && now - *told > LEAVE_TIME {
+                tracing::warn!(
+                    "a run process stayed after its answer and is killed: its module may have broken out"
+                );
+                process.kill();
+                return false;
+            }
+            stays
+        });
+        for process in self.answered.borrow_mut().drain(..) {
+            process.say_goodbye();
+            leaving.push((now, process));
         }
     }
 
@@ -245,6 +272,7 @@ impl Zygote {
         // What waited is gone with it, and whoever waits for an end hears that none will be reported.
         self.spares.borrow_mut().clear();
         self.answered.borrow_mut().clear();
+        self.leaving.borrow_mut().clear();
         for exit in self.exits.borrow_mut().iter_mut() {
             if exit.take().is_some() {
                 self.metrics.worker_ended(metrics::Role::Run, metrics::Cause::Killed);
@@ -390,12 +418,14 @@ async fn tidy(zygote: Weak<Zygote>) {
         if quiet < QUIET {
             continue;
         }
-        zygote.answered.borrow_mut().clear();
+        zygote.let_go();
         if quiet >= IDLE {
             zygote.wanted.set(1);
             zygote.spares.borrow_mut().truncate(1);
         }
-        if !zygote.takes_runs() || (zygote.unreported() == 0 && zygote.spares.borrow().len() <= 1) {
+        let all_left = zygote.leaving.borrow().is_empty();
+        if !zygote.takes_runs() || (all_left && zygote.unreported() == 0 && zygote.spares.borrow().len() <= 1)
+        {
             zygote.tidied.set(true);
             return;
         }
