@@ -19,6 +19,16 @@ pub struct Limits {
     pub file_bytes: u64,
 }
 
+/// Lets this process have as many descriptors as the kernel grants it: each connection, worker and piece of machine code
+/// takes one, and the usual soft limit is there for programs that use `select`.
+///
+/// # Errors
+/// The kernel's.
+pub fn raise_descriptors() -> io::Result<()> {
+    let hard = Resource::NOFILE.get_hard()?;
+    Resource::NOFILE.set(hard, hard)
+}
+
 /// Sets the limits of a worker.
 ///
 /// # Errors

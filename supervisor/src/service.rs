@@ -94,6 +94,8 @@ pub(crate) fn start() -> Result<Infallible, StartError> {
     // A worker of the same user must not be able to look into this process.
     void_seccomp::process::set_dumpable(false)
         .map_err(|error| StartError::Kernel("prctl(PR_SET_DUMPABLE)", error))?;
+    void_seccomp::limits::raise_descriptors()
+        .map_err(|error| StartError::Kernel("setrlimit(RLIMIT_NOFILE)", error))?;
     let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
     let worker = worker_program()?;
     let (store, recovery) = Store::open(&store_config(settings))?;
@@ -359,5 +361,16 @@ fn supply_config(settings: &Settings) -> SupplyConfig {
         fetch_timeout: Duration::from_millis(supply.fetch_timeout_ms),
         max_file_size: supply.max_file_size,
         ..SupplyConfig::new(&settings.state.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WARM_UP;
+
+    #[test]
+    fn the_module_of_our_own_is_what_its_text_says() {
+        let text = include_str!("../assets/warm_up.wat");
+        assert_eq!(wat::parse_str(text).unwrap(), WARM_UP, "run wat2wasm, or change the text back");
     }
 }

@@ -24,6 +24,9 @@ use crate::spawner::Spawner;
 /// Machine code that is kept, bytes, all modules together.
 const CACHE_BYTES: u64 = 512 << 20;
 
+/// Modules that are kept, refused ones included: the code of each takes a descriptor.
+const CACHE_MODULES: usize = 512;
+
 /// A module beyond this size, bytes, is large: it may take long, and small ones do not wait behind it.
 const LARGE: usize = 1 << 20;
 
@@ -154,9 +157,11 @@ impl Compiler {
         self.metrics.code_cache(hit);
         let compiled = cell.get_or_init(|| self.compile(wasm, true)).await.clone();
         match &compiled {
-            Ok(_) if hit => {}
-            Ok(_) => self.shrink(),
-            Err(CompileError::Invalid(_) | CompileError::Budget(_)) => {}
+            Ok(_) | Err(CompileError::Invalid(_) | CompileError::Budget(_)) => {
+                if !hit {
+                    self.shrink();
+                }
+            }
             Err(_) => {
                 self.cache.lock().remove(&key);
             }
@@ -212,8 +217,12 @@ impl Compiler {
             Some(Ok(code)) => code.size + 4096,
         };
         let mut total: u64 = cache.values().map(size).sum();
-        while total > CACHE_BYTES {
-            let coldest = cache.iter().min_by_key(|(_, entry)| entry.last_used).map(|(key, _)| key.clone());
+        while total > CACHE_BYTES || cache.len() > CACHE_MODULES {
+            let coldest = cache
+                .iter()
+                .filter(|(_, entry)| entry.cell.initialized())
+                .min_by_key(|(_, entry)| entry.last_used)
+                .map(|(key, _)| key.clone());
             let Some(entry) = coldest.and_then(|key| cache.remove(&key)) else { return };
             total -= size(&entry);
         }
