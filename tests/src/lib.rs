@@ -14,7 +14,9 @@
 mod support;
 
 pub use support::cli::{Said, void_wasm};
-pub use support::guest::{guest, marked, module_of_many_functions, slow_to_compile_module, wat};
+pub use support::guest::{
+    guest, long_to_compile_module, marked, module_of_many_functions, slow_to_compile_module, wat,
+};
 pub use support::http::{Client, Response};
 pub use support::load::Load;
 pub use support::metrics::Metrics;

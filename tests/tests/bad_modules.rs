@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use void_tests::{Server, eventually, guest, module_of_many_functions, slow_to_compile_module, wat};
+use void_tests::{
+    Server, eventually, guest, long_to_compile_module, module_of_many_functions, slow_to_compile_module, wat,
+};
 
 /// How a module came to grief: the code with which its upload was refused, or the reason with which its run ended.
 fn verdict(server: &Server, module: &[u8]) -> (String, String) {
@@ -157,7 +159,8 @@ fn a_million_functions_end_with_a_reason() {
 #[test]
 fn what_takes_too_long_to_compile_ends_in_compile_budget() {
     let server = Server::start();
-    let module = slow_to_compile_module(40 << 10);
+    let module = long_to_compile_module();
+    assert!(module.len() < 512 << 10, "no one can tell it by its size: {} bytes", module.len());
     let response = server.put_module(&module);
     assert_eq!(response.status, 201, "{}", response.text());
     let cid = response.json()["cid"].as_str().expect("a CID").to_owned();

@@ -183,6 +183,12 @@ fn a_killed_supervisor_under_load_leaves_nothing_behind() {
 fn a_thousand_kills_leave_no_trace() {
     const KILLS: [(&str, usize); 4] =
         [("void-run", 700), ("void-zygote", 150), ("void-compiler", 100), ("void-spawner", 50)];
+    // At each look at the family one in so many of each kind is killed.
+    let one_in = |name: &str| match name {
+        "void-run" => 4,
+        "void-compiler" => 2,
+        _ => 16,
+    };
     let server = patient();
     let modules: Vec<_> = (1..=4).map(|number| server.upload(&loop_number(number))).collect();
 
@@ -203,7 +209,11 @@ fn a_thousand_kills_leave_no_trace() {
             let family = server.process().descendants();
             assert!(family.len() < 500, "{} processes", family.len());
             let zombies = family.iter().filter(|process| process.is_zombie()).count();
-            let now = (server.process().descriptors().map_or(0, |d| d.len()), family.len());
+            let descriptors = server.process().descriptors().unwrap_or_default();
+            // Machine code is kept on purpose, up to a limit of its own.
+            let code = descriptors.values().filter(|what| what.starts_with("/memfd:code")).count();
+            assert!(code <= 640, "{code} modules kept");
+            let now = (descriptors.len() - code, family.len());
             if now != last || zombies > 0 {
                 (last, since) = (now, Instant::now());
             }
@@ -221,37 +231,41 @@ fn a_thousand_kills_leave_no_trace() {
     });
     let fresh = AtomicUsize::new(0);
     let done = AtomicBool::new(false);
-    let (killed, unkillable) = std::thread::scope(|scope| {
+    let unkilled = std::thread::scope(|scope| {
         let (server, fresh, stop) = (&server, &fresh, &done);
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                let cid = server
-                    .upload(&marked(&slow_to_compile_module(128), fresh.fetch_add(1, Ordering::Relaxed)));
-                let run = server.run(&cid, "run", json!([1, 2]));
+                let module = marked(&slow_to_compile_module(128), fresh.fetch_add(1, Ordering::Relaxed));
+                let response = server.put_module(&module);
+                if response.status == 503 {
+                    // Killed while it looked at the module, twice in a row.
+                    assert_eq!(response.problem(), "unavailable");
+                    continue;
+                }
+                assert_eq!(response.status, 201, "{}", response.text());
+                let run = server.run(response.json()["cid"].as_str().expect("a CID"), "run", json!([1, 2]));
                 let fine = run.status() == "finished" || run.reason() == "worker_crashed";
                 assert!(fine, "{}", run.record());
             }
         });
         let mut left = BTreeMap::from(KILLS);
-        let mut killed = 0;
-        let mut turn = 0_usize;
+        let mut dice = 1_u32;
         let give_up = Instant::now() + Duration::from_secs(300);
         while left.values().any(|count| *count > 0) && Instant::now() < give_up {
-            let wanted: Vec<_> =
-                left.iter().filter(|(_, count)| **count > 0).map(|(name, _)| *name).collect();
-            turn = turn.wrapping_mul(25).wrapping_add(17);
-            let name = wanted[turn / 8 % wanted.len()];
-            let victims = server.processes(name);
-            if let Some(victim) = victims.get(turn / 64 % victims.len().max(1)) {
-                victim.kill();
-                killed += 1;
-                *left.get_mut(name).expect("it was chosen from there") -= 1;
+            for process in server.process().descendants() {
+                let name = process.name();
+                let Some(left) = left.get_mut(name.as_str()).filter(|left| **left > 0) else { continue };
+                dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if (dice >> 16) % one_in(&name) == 0 && process.lives() {
+                    process.kill();
+                    *left -= 1;
+                }
             }
         }
         stop.store(true, Ordering::Relaxed);
-        (killed, left)
+        left
     });
-    assert_eq!(killed, 1000, "not killed in time: {unkillable:?}");
+    assert!(unkilled.values().all(|count| *count == 0), "not killed in time: {unkilled:?}");
     let outcomes = load.finish();
     let fine = |outcome: &String| outcome == "finished" || outcome == "error:worker_crashed";
     assert!(outcomes.keys().all(fine), "{outcomes:?}");

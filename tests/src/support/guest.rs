@@ -30,6 +30,33 @@ pub fn slow_to_compile_module(kibibytes: usize) -> Vec<u8> {
     module_of(&body, kibibytes.div_ceil(64))
 }
 
+/// A valid module, small and quick to check, that takes a compiler minutes: the values of a few variables are merged at
+/// the heads of 20,000 loops inside each other, from jumps all over them.
+pub fn long_to_compile_module() -> Vec<u8> {
+    const LOOPS: usize = 20_000;
+    const VARIABLES: usize = 20;
+    let mut body = vec![1];
+    body.extend(leb(VARIABLES));
+    body.push(0x7f);
+    for number in 0..LOOPS {
+        // loop, get, const 1, add, set
+        body.extend_from_slice(&[0x03, 0x40, 0x20]);
+        body.extend(leb(2 + number % VARIABLES));
+        body.extend_from_slice(&[0x41, 1, 0x6a, 0x21]);
+        body.extend(leb(2 + number * 7 % VARIABLES));
+    }
+    for number in 0..LOOPS {
+        // get, br_if, end
+        body.push(0x20);
+        body.extend(leb(2 + number * 3 % VARIABLES));
+        body.push(0x0d);
+        body.extend(leb(number * 13 % (LOOPS - number)));
+        body.push(0x0b);
+    }
+    body.extend_from_slice(&[0x20, 0, 0x0b]);
+    module_of(&body, 1)
+}
+
 /// A valid module of `count` functions that do nothing.
 pub fn module_of_many_functions(count: usize) -> Vec<u8> {
     // get 0, end

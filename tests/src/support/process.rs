@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+
+/// The number of the device that holds nothing and takes everything: major 1, minor 3.
+const NULL_DEVICE: u64 = nix::libc::makedev(1, 3);
 
 /// Whether these tests run as root: only then may they read the descriptors, the namespaces and the root folder of a
 /// process that made itself non-dumpable.
@@ -145,7 +149,8 @@ impl Process {
         Some(fs::read_link(self.path("ns").join(kind)).ok()?.to_string_lossy().into_owned())
     }
 
-    /// What its open descriptors are, by number: `socket:[1]`, `/dev/null`, `anon_inode:…`.
+    /// What its open descriptors are, by number: `socket:[1]`, `/dev/null` (under whatever path it sees that device),
+    /// `anon_inode:…`.
     pub fn descriptors(&self) -> Option<BTreeMap<i32, String>> {
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(self.path("fd")).ok()?.flatten() {
@@ -153,7 +158,9 @@ impl Process {
             if let (Some(number), Ok(to)) =
                 (entry.file_name().to_str().and_then(|n| n.parse().ok()), fs::read_link(entry.path()))
             {
-                found.insert(number, to.to_string_lossy().into_owned());
+                let null = fs::metadata(entry.path()).is_ok_and(|file| file.rdev() == NULL_DEVICE);
+                let what = if null { "/dev/null".into() } else { to.to_string_lossy() };
+                found.insert(number, what.into_owned());
             }
         }
         Some(found)
