@@ -143,6 +143,7 @@ impl Settings {
         let merged = Self {
             listen: self.listen.clone(),
             state: self.state.clone(),
+            retention: self.retention,
             work: Work { queue_max: new.work.queue_max, ..self.work },
             supply: self.supply.clone(),
             ..new

@@ -78,8 +78,8 @@ pub const VARIABLES: &[Variable] = &[
     restart("WASM_ISOLATION", |s| s.work.isolation.to_string()),
     restart("WASM_ALLOW_WEAKER_ISOLATION", |s| switch(s.work.allow_weaker_isolation)),
     restart("WASM_DURABILITY", |s| s.state.durability.to_string()),
-    follows("WASM_RUNS_KEEP", |s| s.retention.runs.to_string()),
-    follows("WASM_RUNS_KEEP_HOURS", |s| s.retention.hours.to_string()),
+    restart("WASM_RUNS_KEEP", |s| s.retention.runs.to_string()),
+    restart("WASM_RUNS_KEEP_HOURS", |s| s.retention.hours.to_string()),
     private(follows("WASM_HTTP_SECRETS_FILE", |s| {
         s.http_secrets_file.as_deref().map(path).unwrap_or_default()
     })),
