@@ -167,6 +167,12 @@ impl Store {
         self.queue.is_full()
     }
 
+    /// Whether the last group failed: what is submitted now most likely fails too.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.counts.failing.load(Ordering::Relaxed) != 0
+    }
+
     /// Decides what a request with an idempotency key is. Of any number of simultaneous requests with one key exactly
     /// one is [`Reserve::New`], until its reservation is dropped without a commit; the others wait for that commit.
     /// `run_id` is the run that this request would begin.

@@ -29,6 +29,9 @@ use crate::schema;
 
 /// How long batches that must be committed wait between two tries.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long an idle writer waits after a failure before it tries whether the storage takes a page again: nobody may come
+/// to a service that says it is not ready, so nobody else would find out.
+const PROBE: Duration = Duration::from_secs(1);
 /// How long an idle writer sleeps before it looks for runs past their time.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -120,6 +123,8 @@ impl Writer {
         loop {
             let patience = if !owed.is_empty() {
                 RETRY
+            } else if self.failing() {
+                PROBE
             } else if self.retention.is_due(applier.counters.next_run) {
                 Duration::ZERO
             } else {
@@ -147,6 +152,12 @@ impl Writer {
                 }
                 if outcome == Err(Class::Io) || outcome == Err(Class::Damaged) {
                     return Ok(Leave::Reopen);
+                }
+            } else if self.failing() {
+                match probe(conn, source) {
+                    Ok(()) => self.mended(),
+                    Err(_) if !conn.is_autocommit() => conn.execute_batch("ROLLBACK")?,
+                    Err(_) => {}
                 }
             }
             self.tidy(conn, &applier, size);
@@ -215,9 +226,7 @@ impl Writer {
     fn succeed(&self, jobs: Vec<Job>, refusals: Vec<(usize, WriteError)>, counters: Counters) {
         self.counts.groups.fetch_add(1, Ordering::Relaxed);
         self.counts.batches.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-        if self.counts.failing.swap(0, Ordering::Relaxed) != 0 {
-            info!("the database can be written again");
-        }
+        self.mended();
         let last_event = counters.last_event();
         let mut refusals = refusals.into_iter().peekable();
         for (index, mut job) in jobs.into_iter().enumerate() {
@@ -230,6 +239,16 @@ impl Writer {
             job.answer(Ok(Committed { last_event }));
         }
         self.tell(last_event);
+    }
+
+    fn failing(&self) -> bool {
+        self.counts.failing.load(Ordering::Relaxed) != 0
+    }
+
+    fn mended(&self) {
+        if self.failing() && self.counts.failing.swap(0, Ordering::Relaxed) != 0 {
+            info!("the database can be written again");
+        }
     }
 
     /// Wakes those who stream events, if there are new ones.
@@ -279,6 +298,13 @@ impl Writer {
         }
         self.checkpointer.after_commit(conn);
     }
+}
+
+/// Writes a page that says what it said before.
+fn probe(conn: &Connection, source: i64) -> rusqlite::Result<()> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    conn.execute("UPDATE sources SET name = name WHERE id = ?1", [source])?;
+    conn.execute_batch("COMMIT")
 }
 
 /// One transaction for all jobs. Refused batches are listed by index, ascending; they left nothing behind.
