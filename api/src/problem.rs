@@ -166,19 +166,28 @@ pub struct Problem {
     pub detail: String,
     /// The run that it is about.
     pub run_id: Option<RunId>,
+    /// `Retry-After` in seconds; the code's, unless something better is known.
+    pub retry_after: Option<u32>,
 }
 
 impl Problem {
     /// A problem with its code's status. `detail` must not hold unbounded input: see [`crate::clip`].
     #[must_use]
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { status: code.status(), code, detail: detail.into(), run_id: None }
+        Self { status: code.status(), code, detail: detail.into(), run_id: None, retry_after: code.retry_after() }
     }
 
     /// The same, about a run.
     #[must_use]
     pub const fn about(mut self, run_id: RunId) -> Self {
         self.run_id = Some(run_id);
+        self
+    }
+
+    /// The same, with the time after which trying again is worth it, in seconds.
+    #[must_use]
+    pub const fn again_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -226,7 +235,9 @@ impl<'de> Deserialize<'de> for Problem {
             run_id: Option<RunId>,
         }
         let Wire { status, code, detail, run_id } = Wire::deserialize(d)?;
-        Ok(Self { status, code: code.parse().unwrap_or(ProblemCode::Internal), detail, run_id })
+        let code: ProblemCode = code.parse().unwrap_or(ProblemCode::Internal);
+        // What the header says is the client's to read.
+        Ok(Self { status, code, detail, run_id, retry_after: code.retry_after() })
     }
 }
 

@@ -92,3 +92,12 @@ pub fn processors() -> io::Result<Vec<u16>> {
 pub fn take_short_turns() -> io::Result<()> {
     sys::short_slice(100_000)
 }
+
+/// Has another process of ours give way to those with a lower `nice`, from 0 (as everyone) to 19. There is no way back
+/// without privileges.
+///
+/// # Errors
+/// The kernel's; a process that is gone is one.
+pub fn give_way(pid: i32, nice: u8) -> io::Result<()> {
+    sys::set_nice(pid, i32::from(nice.min(19)))
+}

@@ -152,13 +152,15 @@ pub(crate) async fn submit(
     if app.state.draining() {
         return Err(draining());
     }
-    let queued = app.slots.enter().ok_or_else(|| queue_full(&policy))?;
+    let alone = policy.tokens.as_ref().is_none_or(|tokens| tokens.tenants().len() < 2);
+    let queued = app.slots.enter(&tenant, alone).map_err(queue_full)?;
     let live = LiveRun::new(Arc::clone(&tenant), record);
     let stored = Cell::new(Stored::Nothing);
     let accepted = Instant::now();
     let run = Run { id, tenant, request, policy, mode, live: Arc::clone(&live), stored, accepted, laps };
     app.runs.insert(id, Arc::clone(&live));
-    if promise == Promise::Answer && reservation.is_none() {
+    // As long as the storage fails nothing may run that could not be recorded: then each run is stored first.
+    if promise == Promise::Answer && reservation.is_none() && !app.store.is_failing() {
         lane.spawn(run.go(Rc::clone(lane), queued));
         let unheard = Some(Unheard(Some(Arc::clone(&live))));
         return Ok(Submitted { run_id: id, mode, warning: None, live: Some(live), unheard });
@@ -189,6 +191,7 @@ pub(crate) fn resume(lane: &Rc<Lane>, pending: crate::recover::Resumed) {
     let id = pending.record.run_id;
     let live = LiveRun::new(Arc::clone(&pending.tenant), pending.record.clone());
     lane.app.runs.insert(id, Arc::clone(&live));
+    let queued = lane.app.slots.enter_again(&pending.tenant);
     let run = Run {
         id,
         tenant: pending.tenant,
@@ -200,7 +203,6 @@ pub(crate) fn resume(lane: &Rc<Lane>, pending: crate::recover::Resumed) {
         accepted: Instant::now(),
         laps: Laps::begin(),
     };
-    let queued = lane.app.slots.enter_again();
     lane.spawn(run.go(Rc::clone(lane), queued));
 }
 
@@ -244,17 +246,25 @@ impl Run {
             Ok(Ready::DryRun) => return (Outcome::dry_run(), None),
             Err(outcome) => return (*outcome, None),
         };
-        let begun = match self.begin(lane, &lease, start).await {
+        // A run that a freeze holds here can still be cancelled. Once it has begun there is no await left in there.
+        let begun = tokio::select! {
+            biased;
+            begun = self.begin(lane, &lease, start) => begun,
+            () = self.live.cancelled() => return (Outcome::cancelled(), Some(lease)),
+        };
+        let begun = match begun {
             Ok(begun) => begun,
             Err(outcome) => return (*outcome, Some(lease)),
         };
         self.laps.end(&lane.app.metrics, Stage::Send);
         drop(queued);
         lane.app.metrics.queue_wait(self.accepted.elapsed());
-        self.mark_running(&lane.app);
         let limits = &self.policy.settings.limits;
-        let budget =
-            Budget { cpu: Duration::from_millis(limits.cpu_ms), wall: Duration::from_millis(limits.wall_ms) };
+        let budget = Budget {
+            cpu: Duration::from_millis(limits.cpu_ms),
+            wall: Duration::from_millis(limits.wall_ms),
+            nice: slot.nice(),
+        };
         let _busy = lane.app.metrics.busy(metrics::Role::Run);
         let facts = worker::follow(&lease, begun, budget, &self.live, &lane.everywhere).await;
         self.laps.end(&lane.app.metrics, Stage::Run);
@@ -277,6 +287,9 @@ impl Run {
                 continue;
             }
             let begun = worker::begin(lease, start);
+            if begun.is_ok() {
+                self.mark_running(&lane.app);
+            }
             drop(held);
             return begun.map_err(|_| {
                 let detail = "the run's process was gone before the run began: try again";

@@ -1,17 +1,31 @@
 //! Who runs next: a bounded number of runs at once, a bounded number that wait, and turns between tenants.
 //!
-//! A free place goes to the waiting tenant that has the fewest runs under way, so one that floods waits
-//! behind its own runs. While execution is held (freeze, disabled) nothing is granted and nothing begins.
+//! A free place goes to the waiting tenant that has the fewest runs under way, so one that floods waits behind its own
+//! runs. That alone would let the others wait for a whole run of the flood, so a tenant that had a run lately and has
+//! none now finds a place kept for it (up to half of all), and on the processor the runs of a tenant that has several
+//! under way stand back behind those of the others. While execution is held (freeze, disabled) nothing is granted and
+//! nothing begins.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, oneshot};
 
+/// How long a tenant without runs has a place kept.
+const LATELY: Duration = Duration::from_secs(10);
+/// How much further each further run of a tenant stands back, and how far at most. At 10 a process has a ninth of the
+/// weight of one at 0: it gives way, and still moves.
+const NICE_STEP: usize = 2;
+const NICE_MAX: usize = 10;
+/// The times that a client is told to wait, in seconds.
+const RETRY_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=60.0;
+
 /// The places in which runs execute, and the queue before them.
 #[derive(Debug)]
 pub(crate) struct Slots {
+    workers: usize,
     queue_max: usize,
     state: Mutex<State>,
     held: RwLock<bool>,
@@ -24,48 +38,131 @@ struct State {
     held: bool,
     /// Accepted and not yet begun.
     queued: usize,
+    /// Those that stand in some tenant's line.
+    waiting: usize,
+    /// Counts grants, for turns between tenants that have equally many runs.
+    turn: u64,
+    /// How long a place is taken by one run, a moving mean.
+    taken: Duration,
     tenants: HashMap<Arc<str>, Tenant>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tenant {
+    queued: usize,
     running: usize,
     waiting: VecDeque<oneshot::Sender<Slot>>,
+    turn: u64,
+    seen: Instant,
+}
+
+impl Tenant {
+    fn new() -> Tenant {
+        Tenant { queued: 0, running: 0, waiting: VecDeque::new(), turn: 0, seen: Instant::now() }
+    }
+
+    fn is_here(&self) -> bool {
+        self.queued > 0 || self.running > 0 || !self.waiting.is_empty()
+    }
 }
 
 /// A run that has been accepted and has not begun. Dropping it makes room in the queue.
 #[derive(Debug)]
-pub(crate) struct Queued(Arc<Slots>);
+pub(crate) struct Queued {
+    slots: Arc<Slots>,
+    tenant: Arc<str>,
+}
 
 /// The right to execute one run. Dropping it passes the right on.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     tenant: Arc<str>,
+    since: Instant,
+    nice: u8,
+}
+
+impl Slot {
+    /// How far the run stands back on the processor, 0 to 19.
+    pub(crate) fn nice(&self) -> u8 {
+        self.nice
+    }
+}
+
+/// There is no room in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// How many wait.
+    pub(crate) waiting: usize,
+    /// When they will have begun, by how long runs took lately.
+    pub(crate) seconds: u32,
 }
 
 impl Slots {
     /// `workers` runs at once, `queue_max` waiting.
     pub(crate) fn new(workers: usize, queue_max: usize) -> Arc<Slots> {
-        let state = State { free: workers, held: false, queued: 0, tenants: HashMap::new() };
-        Arc::new(Slots { queue_max, state: Mutex::new(state), held: RwLock::new(false), thaw: Notify::new() })
+        let state = State {
+            free: workers,
+            held: false,
+            queued: 0,
+            waiting: 0,
+            turn: 0,
+            taken: Duration::ZERO,
+            tenants: HashMap::new(),
+        };
+        Arc::new(Slots {
+            workers,
+            queue_max,
+            state: Mutex::new(state),
+            held: RwLock::new(false),
+            thaw: Notify::new(),
+        })
     }
 
-    /// Takes a place in the queue; `None` when it is full.
-    pub(crate) fn enter(self: &Arc<Self>) -> Option<Queued> {
+    /// Takes a place in the queue. A tenant that is not `alone` may take two of three: what is left by any number that
+    /// flood is never nothing, and shrinks with each.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(crate) fn enter(self: &Arc<Self>, tenant: &Arc<str>, alone: bool) -> Result<Queued, Full> {
         let mut state = self.state.lock();
         // One that finds a place free does not wait: it only passes through.
-        if state.queued >= self.queue_max + state.free {
-            return None;
+        let room = (self.queue_max + state.free).saturating_sub(state.queued);
+        let own = state.tenants.get(tenant).map_or(0, |tenant| tenant.queued);
+        if room == 0 || (!alone && own >= 2 * room) {
+            return Err(self.full(&state));
         }
-        state.queued += 1;
-        Some(Queued(Arc::clone(self)))
+        Ok(self.queue(&mut state, tenant))
     }
 
     /// As [`Slots::enter`] for a run that was accepted before a restart: it is never refused.
-    pub(crate) fn enter_again(self: &Arc<Self>) -> Queued {
-        self.state.lock().queued += 1;
-        Queued(Arc::clone(self))
+    pub(crate) fn enter_again(self: &Arc<Self>, tenant: &Arc<str>) -> Queued {
+        self.queue(&mut self.state.lock(), tenant)
+    }
+
+    /// Whether anybody could enter.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.queued < self.queue_max + state.free
+    }
+
+    fn queue(self: &Arc<Self>, state: &mut State, tenant: &Arc<str>) -> Queued {
+        state.queued += 1;
+        match state.tenants.get_mut(tenant) {
+            Some(known) => known.queued += 1,
+            None => {
+                // Tenants are few; those that left long ago go when another comes.
+                state.tenants.retain(|_, tenant| tenant.is_here() || tenant.seen.elapsed() < LATELY);
+                state.tenants.insert(Arc::clone(tenant), Tenant { queued: 1, ..Tenant::new() });
+            }
+        }
+        Queued { slots: Arc::clone(self), tenant: Arc::clone(tenant) }
+    }
+
+    fn full(&self, state: &State) -> Full {
+        let all = state.taken.as_secs_f64() * state.queued as f64 / self.workers.max(1) as f64;
+        let seconds = all.ceil().clamp(*RETRY_SECONDS.start(), *RETRY_SECONDS.end());
+        Full { waiting: state.queued, seconds: seconds as u32 }
     }
 
     /// How many have been accepted and have not begun.
@@ -78,14 +175,16 @@ impl Slots {
         loop {
             let waiting = {
                 let mut state = self.state.lock();
-                let nobody_waits = state.tenants.values().all(|tenant| tenant.waiting.is_empty());
-                if state.free > 0 && !state.held && nobody_waits {
+                // Enough for all that a place could be kept for.
+                if state.waiting == 0 && !state.held && state.free > state.tenants.len() {
                     return self.grant(&mut state, tenant);
                 }
                 let (sender, receiver) = oneshot::channel();
-                state.tenants.entry(Arc::clone(tenant)).or_default().waiting.push_back(sender);
+                state.waiting += 1;
+                state.tenants.entry(Arc::clone(tenant)).or_insert_with(Tenant::new).waiting.push_back(sender);
                 receiver
             };
+            self.pass_on();
             if let Ok(slot) = waiting.await {
                 return slot;
             }
@@ -117,32 +216,54 @@ impl Slots {
         }
     }
 
-    fn grant(self: &Arc<Self>, state: &mut State, tenant: &Arc<str>) -> Slot {
+    fn grant(self: &Arc<Self>, state: &mut State, name: &Arc<str>) -> Slot {
         state.free -= 1;
-        state.tenants.entry(Arc::clone(tenant)).or_default().running += 1;
-        Slot { slots: Arc::clone(self), tenant: Arc::clone(tenant) }
+        state.turn += 1;
+        let alone = state.tenants.len() <= 1;
+        let tenant = state.tenants.entry(Arc::clone(name)).or_insert_with(Tenant::new);
+        let others = if alone { 0 } else { tenant.running };
+        tenant.running += 1;
+        tenant.turn = state.turn;
+        let nice = u8::try_from((others * NICE_STEP).min(NICE_MAX)).unwrap_or(0);
+        Slot { slots: Arc::clone(self), tenant: Arc::clone(name), since: Instant::now(), nice }
+    }
+
+    /// The waiting tenant whose turn it is, where there is a place for it.
+    fn next(&self, state: &State) -> Option<Arc<str>> {
+        if state.free == 0 || state.held || state.waiting == 0 {
+            return None;
+        }
+        let (name, tenant) = state
+            .tenants
+            .iter()
+            .filter(|(_, tenant)| !tenant.waiting.is_empty())
+            .min_by_key(|(_, tenant)| (tenant.running, tenant.turn))?;
+        let kept_for =
+            |other: &Tenant| other.running == 0 && other.waiting.is_empty() && other.seen.elapsed() < LATELY;
+        // A tenant's first run takes a place that is kept: its own.
+        let kept = match tenant.running {
+            0 => 0,
+            _ => state.tenants.values().filter(|tenant| kept_for(tenant)).count().min(self.workers / 2),
+        };
+        (state.free > kept).then(|| Arc::clone(name))
     }
 
     /// Gives free places to those who wait.
     fn pass_on(self: &Arc<Self>) {
         loop {
             let mut state = self.state.lock();
-            if state.free == 0 || state.held {
-                return;
-            }
-            let next = state
-                .tenants
-                .iter()
-                .filter(|(_, tenant)| !tenant.waiting.is_empty())
-                .min_by_key(|(_, tenant)| tenant.running)
-                .map(|(name, _)| Arc::clone(name));
-            let Some(name) = next else { return };
+            let Some(name) = self.next(&state) else { return };
             let Some(waiter) = state.tenants.get_mut(&name).and_then(|tenant| tenant.waiting.pop_front())
             else {
                 return;
             };
+            state.waiting -= 1;
+            // One that has left the line takes no turn.
+            if waiter.is_closed() {
+                continue;
+            }
             let slot = self.grant(&mut state, &name);
-            // A waiter that has left sends the slot back; it is dropped outside the lock and passed on again.
+            // A waiter that leaves in this moment sends the slot back; it is dropped outside the lock and passed on again.
             drop(state);
             drop(waiter.send(slot));
         }
@@ -151,8 +272,11 @@ impl Slots {
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.slots.state.lock();
         state.queued = state.queued.saturating_sub(1);
+        if let Some(tenant) = state.tenants.get_mut(&self.tenant) {
+            tenant.queued = tenant.queued.saturating_sub(1);
+        }
     }
 }
 
@@ -161,11 +285,11 @@ impl Drop for Slot {
         {
             let mut state = self.slots.state.lock();
             state.free += 1;
+            let taken = self.since.elapsed();
+            state.taken = if state.taken.is_zero() { taken } else { (state.taken * 7 + taken) / 8 };
             if let Some(tenant) = state.tenants.get_mut(&self.tenant) {
                 tenant.running = tenant.running.saturating_sub(1);
-                if tenant.running == 0 && tenant.waiting.is_empty() {
-                    state.tenants.remove(&self.tenant);
-                }
+                tenant.seen = Instant::now();
             }
         }
         self.slots.pass_on();
@@ -233,12 +357,52 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_an_empty_place_lets_pass() {
         let slots = Slots::new(1, 1);
-        let first = slots.enter();
-        let second = slots.enter();
-        assert!(first.is_some() && second.is_some());
-        assert!(slots.enter().is_none());
+        let name = tenant("a");
+        let first = slots.enter(&name, true);
+        let second = slots.enter(&name, true);
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(slots.enter(&name, true).unwrap_err(), Full { waiting: 2, seconds: 1 });
         drop(first);
-        assert!(slots.enter().is_some());
+        assert!(slots.enter(&name, true).is_ok());
+    }
+
+    #[test]
+    fn a_flood_leaves_room_in_the_queue() {
+        let slots = Slots::new(1, 99);
+        let flood: Vec<_> = std::iter::from_fn(|| slots.enter(&tenant("flood"), false).ok()).collect();
+        assert!((60..=70).contains(&flood.len()), "{}", flood.len());
+        let more: Vec<_> = std::iter::from_fn(|| slots.enter(&tenant("more"), false).ok()).collect();
+        assert!(more.len() >= 15 && slots.enter(&tenant("one"), false).is_ok());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_place_is_kept_for_a_tenant_that_was_here() {
+        let slots = Slots::new(4, 10);
+        let (flood, one) = (tenant("flood"), tenant("one"));
+        drop(slots.acquire(&one).await);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut flooding: Vec<_> = (0..4).map(|_| Box::pin(slots.acquire(&flood))).collect();
+        let mut running = Vec::new();
+        for waiting in &mut flooding {
+            if let std::task::Poll::Ready(slot) = waiting.as_mut().poll(&mut context) {
+                running.push(slot);
+            }
+        }
+        assert_eq!(running.iter().map(Slot::nice).collect::<Vec<_>>(), [0, 2, 4]);
+        let mut first = Box::pin(slots.acquire(&one));
+        let std::task::Poll::Ready(first) = first.as_mut().poll(&mut context) else { panic!("it waits") };
+        assert_eq!(first.nice(), 0);
+    }
+
+    #[test]
+    fn the_time_to_wait_follows_from_the_queue_and_the_runs() {
+        let slots = Slots::new(2, 10);
+        let name = tenant("a");
+        let _queue: Vec<_> = (0..12).map(|_| slots.enter(&name, true).unwrap()).collect();
+        for (taken, seconds) in [(10, 1), (500, 3), (1_000, 6), (60_000, 60)] {
+            slots.state.lock().taken = Duration::from_millis(taken);
+            assert_eq!(slots.enter(&name, true).unwrap_err(), Full { waiting: 12, seconds });
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

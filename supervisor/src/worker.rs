@@ -30,6 +30,8 @@ pub(crate) struct Budget {
     pub(crate) cpu: Duration,
     /// Wall time, from now.
     pub(crate) wall: Duration,
+    /// How far it stands back from the runs of other tenants on the processor, 0 to 19.
+    pub(crate) nice: u8,
 }
 
 /// Why the supervisor ended a run.
@@ -93,7 +95,10 @@ pub(crate) async fn follow(
         tokio::select! {
             biased;
             message = next(process, first.take()) => match (phase, message) {
-                (Phase::Waiting, Ok(FromRun::Ready)) => phase = Phase::Running,
+                (Phase::Waiting, Ok(FromRun::Ready)) => {
+                    phase = Phase::Running;
+                    give_way(process, budget.nice);
+                }
                 (Phase::Running, Ok(FromRun::Done(end))) => {
                     // The process waits for its socket's end, so its clock still is to be read.
                     let cpu = process.cpu_time().unwrap_or_default();
@@ -125,6 +130,15 @@ pub(crate) async fn follow(
         }
     };
     end(process, verdict, begun).await
+}
+
+fn give_way(process: &Lease, nice: u8) {
+    if nice > 0
+        && let Some(pid) = process.pid()
+    {
+        // It may be gone already; then it is in nobody's way.
+        let _ = void_seccomp::process::give_way(pid, nice);
+    }
 }
 
 async fn next(

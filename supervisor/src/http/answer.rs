@@ -89,7 +89,7 @@ pub(super) fn problem(problem: &Problem, route: Route) -> Answer {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = of(status, HeaderValue::from_static(PROBLEM_JSON), problem.to_json());
     let headers = answer.headers_mut();
-    if let Some(seconds) = problem.code.retry_after() {
+    if let Some(seconds) = problem.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     match problem.code {

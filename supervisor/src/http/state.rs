@@ -70,7 +70,7 @@ fn not_ready(app: &App) -> Option<Problem> {
     if app.store.is_backlogged() {
         return unavailable("too much waits to be written: ask again in a moment");
     }
-    if app.slots.enter().is_none() {
+    if !app.slots.has_room() {
         return unavailable("the queue is full: ask again in a moment");
     }
     None

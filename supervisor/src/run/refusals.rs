@@ -2,7 +2,7 @@
 
 use void_api::{Problem, ProblemCode, RunId};
 
-use crate::settings::Snapshot;
+use crate::slots::Full;
 
 pub(super) fn disabled() -> Problem {
     Problem::new(ProblemCode::Disabled, "execution is disabled: set WASM_EXEC_ENABLED=1 and reload")
@@ -18,12 +18,13 @@ pub(super) fn mismatch(run_id: RunId) -> Problem {
     Problem::new(ProblemCode::IdempotencyMismatch, detail).about(run_id)
 }
 
-pub(super) fn queue_full(policy: &Snapshot) -> Problem {
-    let waiting = policy.settings.work.queue_max;
+pub(super) fn queue_full(full: Full) -> Problem {
+    let Full { waiting, seconds } = full;
     Problem::new(
         ProblemCode::QueueFull,
-        format!("{waiting} runs wait already: try again after the time in Retry-After"),
+        format!("{waiting} runs wait already, as many as may: try again after the time in Retry-After"),
     )
+    .again_after(seconds)
 }
 
 pub(super) fn unavailable(error: &dyn std::fmt::Display) -> Problem {
