@@ -65,10 +65,19 @@ pub fn start(program: &Program<'_>, report: impl Fn(Refused)) -> Result<i32, Ref
     let mapped = ours
         .read_exact(&mut byte)
         .and_then(|()| namespaces::map_users(pid, program.identity))
-        .map_err(|error| namespaces(format!("mapping users: {error}")))
-        .and_then(|()| ours.write_all(&byte).map_err(|error| namespaces(plain(error))));
-    // Without the byte the child ends by itself.
-    mapped.map(|()| pid)
+        .and_then(|()| ours.write_all(&byte));
+    match mapped {
+        // Without the byte the child ends by itself.
+        Err(error) if !has_died(pid, &error) => Err(namespaces(format!("mapping users: {error}"))),
+        // A child that somebody killed was refused nothing: its death shows at its socket.
+        _ => Ok(pid),
+    }
+}
+
+/// Whether `error` came of the child's death.
+fn has_died(pid: i32, error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
+        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH)
 }
 
 fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
