@@ -26,7 +26,6 @@ const RETRY_SECONDS: std::ops::RangeInclusive<f64> = 1.0..=60.0;
 #[derive(Debug)]
 pub(crate) struct Slots {
     workers: usize,
-    queue_max: usize,
     state: Mutex<State>,
     held: RwLock<bool>,
     thaw: Notify,
@@ -34,6 +33,8 @@ pub(crate) struct Slots {
 
 #[derive(Debug)]
 struct State {
+    /// How many may wait.
+    queue_max: usize,
     free: usize,
     held: bool,
     /// Accepted and not yet begun.
@@ -102,6 +103,7 @@ impl Slots {
     /// `workers` runs at once, `queue_max` waiting.
     pub(crate) fn new(workers: usize, queue_max: usize) -> Arc<Slots> {
         let state = State {
+            queue_max,
             free: workers,
             held: false,
             queued: 0,
@@ -110,13 +112,7 @@ impl Slots {
             taken: Duration::ZERO,
             tenants: HashMap::new(),
         };
-        Arc::new(Slots {
-            workers,
-            queue_max,
-            state: Mutex::new(state),
-            held: RwLock::new(false),
-            thaw: Notify::new(),
-        })
+        Arc::new(Slots { workers, state: Mutex::new(state), held: RwLock::new(false), thaw: Notify::new() })
     }
 
     /// Takes a place in the queue. A tenant that is not `alone` may take two of three: what is left by any number that
@@ -127,7 +123,7 @@ impl Slots {
     pub(crate) fn enter(self: &Arc<Self>, tenant: &Arc<str>, alone: bool) -> Result<Queued, Full> {
         let mut state = self.state.lock();
         // One that finds a place free does not wait: it only passes through.
-        let room = (self.queue_max + state.free).saturating_sub(state.queued);
+        let room = (state.queue_max + state.free).saturating_sub(state.queued);
         let own = state.tenants.get(tenant).map_or(0, |tenant| tenant.queued);
         if room == 0 || (!alone && own >= 2 * room) {
             return Err(self.full(&state));
@@ -143,7 +139,12 @@ impl Slots {
     /// Whether anybody could enter.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.state.lock();
-        state.queued < self.queue_max + state.free
+        state.queued < state.queue_max + state.free
+    }
+
+    /// From now on so many may wait. Those that do already stay.
+    pub(crate) fn let_wait(&self, queue_max: usize) {
+        self.state.lock().queue_max = queue_max;
     }
 
     fn queue(self: &Arc<Self>, state: &mut State, tenant: &Arc<str>) -> Queued {
@@ -202,16 +203,19 @@ impl Slots {
         }
     }
 
-    /// Waits until runs may begin. As long as the guard lives, [`Slots::hold`] waits: begin at once, and do not await.
-    pub(crate) async fn may_begin(&self) -> RwLockReadGuard<'_, bool> {
+    /// Waits until runs may begin, and says whether it had to. As long as the guard lives, [`Slots::hold`] waits: begin
+    /// at once, and do not await.
+    pub(crate) async fn may_begin(&self) -> (RwLockReadGuard<'_, bool>, bool) {
+        let mut waited = false;
         loop {
             let thaw = self.thaw.notified();
             {
                 let held = self.held.read();
                 if !*held {
-                    return held;
+                    return (held, waited);
                 }
             }
+            waited = true;
             thaw.await;
         }
     }
@@ -362,7 +366,12 @@ mod tests {
         let second = slots.enter(&name, true);
         assert!(first.is_ok() && second.is_ok());
         assert_eq!(slots.enter(&name, true).unwrap_err(), Full { waiting: 2, seconds: 1 });
-        drop(first);
+        slots.let_wait(2);
+        let third = slots.enter(&name, true);
+        assert!(third.is_ok() && slots.enter(&name, true).is_err());
+        slots.let_wait(1);
+        assert!(slots.enter(&name, true).is_err());
+        drop((first, third));
         assert!(slots.enter(&name, true).is_ok());
     }
 
