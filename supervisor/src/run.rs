@@ -281,14 +281,14 @@ impl Run {
                 self.stored.set(Stored::Running);
             }
             // From here to the request on its way there is no await: a freeze waits for it, or stops it.
-            let held = lane.app.slots.may_begin().await;
+            let (held, waited) = lane.app.slots.may_begin().await;
             // Stored while it waited: then its beginning is to be stored first.
             if self.stored.get() == Stored::Accepted {
                 continue;
             }
             let begun = worker::begin(lease, start);
             if begun.is_ok() {
-                self.mark_running(&lane.app);
+                self.mark_running(&lane.app, waited);
             }
             drop(held);
             return begun.map_err(|_| {
@@ -342,10 +342,13 @@ impl Run {
         }
     }
 
-    fn mark_running(&self, app: &App) {
+    /// `late`: it was held back after its beginning had been stored.
+    fn mark_running(&self, app: &App, late: bool) {
         let mut record = self.live.record.lock();
         record.status = Status::Running;
-        record.started_at = Some(Timestamp(app.store.now_ms()));
+        if late || record.started_at.is_none() {
+            record.started_at = Some(Timestamp(app.store.now_ms()));
+        }
     }
 
     /// Records, counts and publishes the end.
@@ -413,7 +416,9 @@ impl Run {
     }
 
     async fn store_started(&self, app: &App) -> Result<(), Box<Outcome>> {
-        let change = Change::Started { run_id: self.id, at: app.store.now_ms() };
+        let at = app.store.now_ms();
+        self.live.record.lock().started_at = Some(Timestamp(at));
+        let change = Change::Started { run_id: self.id, at };
         app.store.submit(Batch::new().with(change).until_committed()).await.map(drop).map_err(|error| {
             Box::new(Outcome::error(
                 Reason::Internal,

@@ -267,9 +267,11 @@ async fn drained(app: &App) {
 }
 
 fn reload_settings(app: &Arc<App>) {
-    if app.settings.reload(&app.metrics).is_ok() {
-        app.slots.hold(held(&app.settings.now().settings));
-    }
+    // What was refused is logged, and there is nobody else to tell.
+    let _ = app.settings.reload(&app.metrics, |settings| {
+        app.slots.let_wait(settings.work.queue_max as usize);
+        app.slots.hold(held(settings));
+    });
 }
 
 /// Whether nothing may begin.

@@ -178,12 +178,20 @@ impl Live {
         self.open.store(true, Ordering::Relaxed);
     }
 
-    /// Reads everything again. All of it holds when this returns, or none; either is logged and counted.
+    /// Reads everything again. All of it holds when this returns, or none; either is logged and counted, and where it
+    /// holds, only after `apply` has made it hold everywhere: whoever sees the line or the count may rely on it.
     ///
     /// # Errors
     /// Everything that is wrong; the settings stay as they were.
-    pub(crate) fn reload(&self, metrics: &Metrics) -> Result<Changes, Vec<SettingError>> {
+    pub(crate) fn reload(
+        &self,
+        metrics: &Metrics,
+        apply: impl FnOnce(&Settings),
+    ) -> Result<Changes, Vec<SettingError>> {
         let outcome = load().and_then(|new| self.follow(new));
+        if outcome.is_ok() {
+            apply(&self.now().settings);
+        }
         metrics.reloaded(outcome.is_ok());
         match &outcome {
             Ok(changes) => {
