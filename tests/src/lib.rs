@@ -14,6 +14,7 @@
 mod support;
 
 pub use support::cli::{Said, void_wasm};
+pub use support::events::{Event, Events};
 pub use support::guest::{
     guest, long_to_compile_module, marked, module_of_many_functions, slow_to_compile_module, wat,
 };
@@ -22,6 +23,7 @@ pub use support::load::Load;
 pub use support::metrics::Metrics;
 pub use support::process::{Process, tests_run_as_root};
 pub use support::registry::npm_file;
+pub use support::reload::{EnvFile, Notified};
 pub use support::run::{Exec, Run};
 pub use support::server::{Builder, Exited, Server};
 pub use support::wait::{eventually, eventually_some};

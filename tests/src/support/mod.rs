@@ -2,6 +2,7 @@
 
 pub(crate) mod binaries;
 pub(crate) mod cli;
+pub(crate) mod events;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod load;
@@ -9,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod wait;
