@@ -8,6 +8,7 @@
 //! answer, and so is a run's beginning before its guest runs. A run whose client waits for the end and has been told
 //! nothing yet is stored when it ends, or when it takes longer than a moment.
 
+mod look_up;
 mod refusals;
 
 use std::cell::Cell;
@@ -32,6 +33,7 @@ use crate::runs::LiveRun;
 use crate::settings::Snapshot;
 use crate::slots::Queued;
 use crate::worker::{self, Budget};
+pub(crate) use look_up::{cancel, record};
 use refusals::{disabled, draining, mismatch, queue_full, unavailable};
 
 /// A run that nobody was told of is stored all the same when it takes longer than this.
@@ -431,38 +433,6 @@ impl Run {
 enum Ready {
     Execute { slot: crate::slots::Slot, lease: Box<Lease>, start: Start },
     DryRun,
-}
-
-/// A run's record as JSON, from memory or from the store. `None`: unknown, or another tenant's.
-///
-/// # Errors
-/// The store cannot be read.
-pub(crate) async fn record(app: &App, tenant: &str, id: RunId) -> Result<Option<Bytes>, Problem> {
-    if let Some(live) = app.runs.get(tenant, id) {
-        return Ok(Some(live.record_json()));
-    }
-    let stored = app.store.get(tenant, id).await.map_err(|error| unavailable(&error))?;
-    Ok(stored.map(|run| run.json))
-}
-
-/// Ends a run at its client's wish: its final record.
-///
-/// # Errors
-/// Unknown, or ended already.
-pub(crate) async fn cancel(app: &App, tenant: &str, id: RunId) -> Result<Bytes, Problem> {
-    if let Some(live) = app.runs.get(tenant, id) {
-        live.cancel();
-        return Ok(live.ended().await);
-    }
-    match app.store.get(tenant, id).await.map_err(|error| unavailable(&error))? {
-        Some(_) => {
-            let ended = Problem::new(ProblemCode::AlreadyEnded, "the run has ended already: read its record");
-            Err(ended.about(id))
-        }
-        None => {
-            Err(Problem::new(ProblemCode::RunNotFound, "there is no such run: check the id and the token"))
-        }
-    }
 }
 
 async fn store_frozen(
