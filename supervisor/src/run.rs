@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use void_api::{ExecRequest, Mode, Problem, ProblemCode, Reason, RunId, RunRecord, Status, Timestamp};
+use void_api::{ExecRequest, Mode, Problem, Reason, RunId, RunRecord, Status, Timestamp};
 use void_ipc::message::{Start, Value as WireValue};
 use void_policy::admission::{Admission, Bucket, admit};
 use void_store::{Accept, Batch, Change, Reservation, Reserve, RunRow};
