@@ -24,7 +24,7 @@ pub fn main(parent: Option<String>, mode: Option<String>) -> ExitCode {
     let allow_weaker = mode.as_deref() == Some("weaker");
     let Some(parent) = parent.and_then(|parent| parent.parse().ok()) else { return ExitCode::from(64) };
     match open(parent) {
-        Ok((socket, programs)) => serve(&socket, &programs, allow_weaker),
+        Ok((socket, own, programs)) => serve(&socket, &own, &programs, allow_weaker),
         Err(_) => ExitCode::from(71),
     }
 }
@@ -34,18 +34,18 @@ struct Programs {
     compiler: File,
 }
 
-fn open(parent: i32) -> std::io::Result<(OwnedFd, Programs)> {
+fn open(parent: i32) -> std::io::Result<(OwnedFd, OwnedFd, Programs)> {
     process::set_name(c"void-spawner")?;
-    spawn::prepare(parent)?;
+    let own = spawn::prepare(parent)?;
     let socket = void_seccomp::inherited(0).try_clone()?;
     // Workers find nothing to read on their standard input.
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     let worker: PathBuf = std::env::current_exe()?;
     let compiler = worker.with_file_name("void-sandbox-compiler");
-    Ok((socket, Programs { zygote: File::open("/proc/self/exe")?, compiler: File::open(compiler)? }))
+    Ok((socket, own, Programs { zygote: File::open("/proc/self/exe")?, compiler: File::open(compiler)? }))
 }
 
-fn serve(socket: &OwnedFd, programs: &Programs, allow_weaker: bool) -> ExitCode {
+fn serve(socket: &OwnedFd, own: &OwnedFd, programs: &Programs, allow_weaker: bool) -> ExitCode {
     let mut buffer = vec![0; FRAME_BYTES];
     loop {
         let (length, descriptors) = match descriptors::receive(socket.as_fd(), &mut buffer) {
@@ -66,6 +66,7 @@ fn serve(socket: &OwnedFd, programs: &Programs, allow_weaker: bool) -> ExitCode 
             file: file.as_fd(),
             name,
             descriptors: [control.as_fd(), fourth.as_fd(), fifth.as_fd()],
+            starter: own.as_fd(),
             identity: identity(user_slot),
             allow_weaker,
         };

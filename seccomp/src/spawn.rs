@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use void_ipc::message::{Layer, Refused};
 
@@ -24,17 +25,20 @@ pub struct Program<'a> {
     pub name: &'a CStr,
     /// What it finds as descriptors 3, 4 and 5. 0, 1 and 2 are what ours are.
     pub descriptors: [BorrowedFd<'a>; 3],
+    /// The process that starts it, as [`prepare`] gave it.
+    pub starter: BorrowedFd<'a>,
     /// Who it is outside its user namespace.
     pub identity: Identity,
     /// Go on where a layer is refused.
     pub allow_weaker: bool,
 }
 
-/// Prepares this process to start others: a session of its own, no zombies, death with the parent.
+/// Prepares this process to start others: a session of its own, no zombies, death with the parent. Gives a descriptor
+/// that refers to this process, by which those it starts see that it lives.
 ///
 /// # Errors
 /// The kernel's, or that the parent `parent` is gone already.
-pub fn prepare(parent: i32) -> io::Result<()> {
+pub fn prepare(parent: i32) -> io::Result<OwnedFd> {
     process::die_with_parent()?;
     if nix::unistd::getppid().as_raw() != parent {
         return Err(io::Error::other("the supervisor is gone"));
@@ -42,7 +46,8 @@ pub fn prepare(parent: i32) -> io::Result<()> {
     // A terminal's Ctrl-C is for the supervisor, which drains; its workers must not be gone by then.
     nix::unistd::setsid().ok();
     process::set_dumpable(false)?;
-    sys::set_disposition(libc::SIGCHLD, true)
+    sys::set_disposition(libc::SIGCHLD, true)?;
+    sys::open_process(nix::unistd::getpid().as_raw())
 }
 
 /// Starts `program`. Returns in the parent alone; the child executes, or reports through `report` and ends.
@@ -93,6 +98,10 @@ fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
     if let Err(error) = take_identity(program.identity) {
         return Refused { layer: Layer::User, detail: plain(error) };
     }
+    // A change of identity undoes it, so not before. One whose starter died earlier would live on.
+    if process::die_with_parent().is_err() || has_ended(program.starter) {
+        sys::exit(1);
+    }
     if let Err(error) = namespaces::forbid_further() {
         let refused = Refused { layer: Layer::NamespaceLimits, detail: plain(error) };
         if !program.allow_weaker {
@@ -103,6 +112,12 @@ fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
         Ok(never) => match never {},
         Err(error) => namespaces(format!("exec: {error}")),
     }
+}
+
+/// Whether the process behind a descriptor is gone: then there is something to read.
+fn has_ended(process: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO) != Ok(0)
 }
 
 fn take_identity(identity: Identity) -> io::Result<()> {
