@@ -76,17 +76,19 @@ pub(crate) struct Nursery {
     pub(crate) allow_weaker: bool,
 }
 
+type Zygotes = RefCell<HashMap<Key, Rc<Zygote>>>;
+
 /// A lane's zygotes.
 #[derive(Debug)]
 pub(crate) struct Pool {
     nursery: Nursery,
-    zygotes: RefCell<HashMap<Key, Rc<Zygote>>>,
+    zygotes: Rc<Zygotes>,
 }
 
 impl Pool {
     /// None yet.
     pub(crate) fn new(nursery: Nursery) -> Pool {
-        Pool { nursery, zygotes: RefCell::default() }
+        Pool { nursery, zygotes: Rc::default() }
     }
 
     /// A run process for `key`, which executes `code`.
@@ -117,7 +119,8 @@ impl Pool {
         if let Some(zygote) = zygotes.get(key).filter(|zygote| zygote.takes_runs()) {
             return Ok(Rc::clone(zygote));
         }
-        let zygote = Zygote::start(&self.nursery, key.mem_pages_max, Arc::clone(code))?;
+        let among = Rc::downgrade(&self.zygotes);
+        let zygote = Zygote::start(&self.nursery, key.mem_pages_max, Arc::clone(code), among)?;
         zygotes.insert(key.clone(), Rc::clone(&zygote));
         if zygotes.len() > ZYGOTES {
             let now = Instant::now();

@@ -23,7 +23,7 @@ use void_ipc::limits::{FORKS, SLOTS};
 use void_ipc::message::{Exited, FromZygote, Refused, Role, Setup, ToZygote};
 
 use super::process::{Exit, RunProcess, Spare};
-use super::{BUFFERS, LeaseError, Nursery};
+use super::{BUFFERS, LeaseError, Nursery, Zygotes};
 use crate::compile::Code;
 use crate::metrics::{self, Metrics};
 use crate::readiness;
@@ -84,11 +84,12 @@ impl std::fmt::Debug for Zygote {
 }
 
 impl Zygote {
-    /// Starts one. It is there at once and ready later.
+    /// Starts one. It is there at once and ready later, and when it has died it is no longer `among` the others.
     pub(super) fn start(
         nursery: &Nursery,
         mem_pages_max: u32,
         code: Arc<Code>,
+        among: Weak<Zygotes>,
     ) -> Result<Rc<Zygote>, LeaseError> {
         let died = |what: &dyn std::fmt::Display| LeaseError::Died(what.to_string());
         let (channel, theirs) = channel::pair::<ToZygote, FromZygote>().map_err(|error| died(&error))?;
@@ -120,7 +121,8 @@ impl Zygote {
             tidied: Cell::new(true),
             missing: RefCell::default(),
         });
-        let listener = tokio::task::spawn_local(listen(Rc::clone(&zygote.socket), Rc::downgrade(&zygote)));
+        let listening = listen(Rc::clone(&zygote.socket), Rc::downgrade(&zygote), among);
+        let listener = tokio::task::spawn_local(listening);
         *zygote.listener.borrow_mut() = Some(listener.abort_handle());
         let (weak, spawner, warm_up) =
             (Rc::downgrade(&zygote), Arc::clone(&nursery.spawner), Arc::clone(&nursery.warm_up));
@@ -382,7 +384,7 @@ impl Drop for Lease {
 }
 
 /// Reads what a zygote says until it is gone. Holds it weakly: a zygote that nobody uses ends.
-async fn listen(socket: Rc<Socket>, zygote: Weak<Zygote>) {
+async fn listen(socket: Rc<Socket>, zygote: Weak<Zygote>, among: Weak<Zygotes>) {
     loop {
         let received = receive(&socket).await;
         let Some(zygote) = zygote.upgrade() else { return };
@@ -393,6 +395,9 @@ async fn listen(socket: Rc<Socket>, zygote: Weak<Zygote>) {
         if let Some(why) = failed {
             zygote.metrics.worker_ended(metrics::Role::Zygote, metrics::Cause::Crashed);
             zygote.die(why);
+            if let Some(zygotes) = among.upgrade() {
+                zygotes.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &zygote));
+            }
             return;
         }
     }
