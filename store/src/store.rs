@@ -307,6 +307,12 @@ impl Store {
     pub fn close(&self) {
         self.queue.close();
     }
+
+    /// Whether, after [`Store::close`], all that waited has been written and the log of writes copied.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
 }
 
 impl Drop for Store {

@@ -39,6 +39,9 @@ const WARM_UP: &[u8] = include_bytes!("../assets/warm_up.wasm");
 /// CPU time that a zygote may use in its life, beside the budget of one run, seconds. It is replaced long before.
 const ZYGOTE_CPU_SECONDS: u64 = 60;
 
+/// How long the store may take to put its files in order at the end.
+const TO_CLOSE: Duration = Duration::from_secs(10);
+
 /// Pause after the kernel could not give us a connection (out of descriptors), so that the next try is worth it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -244,12 +247,36 @@ async fn live_until_the_end(
         task.abort();
     }
     tokio::select! {
-        () = drained(app) => tracing::info!("drained"),
-        Some(()) = stop.recv() => tracing::warn!("a second signal: ending at once"),
-        Some(()) = interrupt.recv() => tracing::warn!("a second signal: ending at once"),
+        () = drained(app) => {}
+        Some(()) = stop.recv() => return end_at_once(app),
+        Some(()) = interrupt.recv() => return end_at_once(app),
     }
     app.store.close();
+    tokio::select! {
+        () = written(app) => tracing::info!("drained"),
+        Some(()) = stop.recv() => return end_at_once(app),
+        Some(()) = interrupt.recv() => return end_at_once(app),
+    }
     Ok(())
+}
+
+fn end_at_once(app: &App) -> Result<(), StartError> {
+    tracing::warn!("a second signal: ending at once");
+    app.store.close();
+    Ok(())
+}
+
+/// Waits until the store has written what waits and put its files in order, as long as that takes a sane time: what
+/// was told to anybody is safe before.
+async fn written(app: &App) {
+    let closed = async {
+        while !app.store.is_closed() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(TO_CLOSE, closed).await.is_err() {
+        tracing::warn!("the store takes long to close; the next start reads its log of writes");
+    }
 }
 
 /// Waits until no run is under way. What waits while execution is held stays in the store for the next start.
