@@ -1,0 +1,176 @@
+//! The emergency switches: once a reload is acknowledged, no guest starts until the thaw.
+//!
+//! The witnesses: `started_at` of every run, taken before its guest can have had its order, against the moment in
+//! which this test had heard of the reload; and the CPU time of all run processes as the kernel counts it, which stands
+//! still as soon as what ran before has ended.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+use void_tests::{EnvFile, Load, Notified, Server, eventually};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// `2026-11-23T04:53:58.838Z` now: it sorts as text.
+fn now() -> String {
+    let ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
+    let (days, ms) = (ms / 86_400_000, ms % 86_400_000);
+    // Days to a date, after the calendar's 400 years.
+    let z = days + 719_468;
+    let (era, day) = (z / 146_097, z % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (seconds, ms) = (ms / 1000, ms % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+fn list(server: &Server) -> Vec<Value> {
+    let mut runs = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = server.get(&format!("/v1/runs?limit=500{cursor}")).json();
+        runs.extend(page["runs"].as_array().expect("a list").iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return runs,
+        }
+    }
+}
+
+fn guests_cpu(server: &Server) -> BTreeMap<i32, u64> {
+    server.processes("void-run").iter().map(|process| (process.pid, process.cpu_ticks())).collect()
+}
+
+/// Under load, reloads with `line` added, and proves that nothing begins before the thaw.
+fn nothing_begins(line: &str) {
+    let heard = Notified::new();
+    let env = EnvFile::new(&["WASM_EXEC_FREEZE=0"]);
+    let server = Server::builder()
+        .env("WASM_ENV_FILE", env.path())
+        .env("NOTIFY_SOCKET", &heard.path())
+        .env("WASM_WORKERS", "4")
+        .start();
+    heard.hears("READY=1");
+    let cid = server.upload_guest("loop");
+    let of_load = cid.clone();
+    let spin = move |_: usize, turn: usize| -> Value {
+        let turns = if turn.is_multiple_of(3) { 30_000_000 } else { 100 };
+        json!({"target": {"cid": of_load}, "entry": "spin", "args": [turns]})
+    };
+    let load = Load::start(&server, 16, spin);
+    // Besides those that wait for their runs: many that are queued.
+    let queue = || {
+        let request = json!({"target": {"cid": cid}, "entry": "spin", "args": [3_000_000]});
+        (0..300).map(|_| server.exec(request.clone()).start()).collect::<Vec<_>>()
+    };
+    eventually("the load is on", SOON, || load.done() > 50);
+    let queued = queue();
+    for round in 0..3 {
+        env.write(&[line]);
+        server.signal(nix::sys::signal::Signal::SIGHUP);
+        heard.hears("RELOADING=1");
+        heard.hears("READY=1");
+        let acknowledged = now();
+        eventually("what ran has ended", SOON, || {
+            server.metrics().sum("void_wasm_workers", &[("role", "run"), ("state", "busy")]) == 0.0
+        });
+        let before = guests_cpu(&server);
+        let until = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let after = guests_cpu(&server);
+        for (pid, ticks) in &after {
+            assert!(ticks - before.get(pid).unwrap_or(&0) <= 1, "a guest computes: {before:?} {after:?}");
+        }
+        let waiting = queued.iter().filter(|id| server.look_up(id).status() == "accepted").count();
+        if round == 0 {
+            assert!(waiting > 0, "nothing was queued any more, so nothing is shown");
+        }
+        let thawed = now();
+        env.write(&["WASM_EXEC_FREEZE=0"]);
+        assert!(server.reload());
+        heard.hears("READY=1");
+        for run in list(&server) {
+            let at = run["started_at"].as_str().unwrap_or_default();
+            assert!(at <= acknowledged.as_str() || at >= thawed.as_str(), "frozen at {acknowledged}: {run}");
+        }
+    }
+    for id in queued {
+        server.wait_for(&id).result();
+    }
+    let outcomes = load.finish();
+    assert!(outcomes.contains_key("finished"), "{outcomes:?}");
+    let runs = list(&server);
+    for run in runs.iter().filter(|run| run["mode"] == "frozen") {
+        assert_eq!(run["status"], "frozen", "{run}");
+        assert!(run["started_at"].is_null() && run["result"].is_null(), "{run}");
+    }
+    eprintln!("{line}: {} runs, {outcomes:?}", runs.len());
+}
+
+#[test]
+fn no_guest_starts_while_frozen() {
+    nothing_begins("WASM_EXEC_FREEZE=1");
+}
+
+#[test]
+fn no_guest_starts_while_disabled() {
+    nothing_begins("WASM_EXEC_ENABLED=0");
+}
+
+#[test]
+fn a_run_that_a_freeze_holds_can_be_cancelled_and_survives_a_kill() {
+    let env = EnvFile::new(&["WASM_EXEC_FREEZE=0"]);
+    let server = Server::builder().env("WASM_ENV_FILE", env.path()).env("WASM_WORKERS", "1").start();
+    let cid = server.upload_guest("loop");
+    let start = |entry: &str| server.exec(json!({"target": {"cid": cid}, "entry": entry})).start();
+    let forever = start("forever");
+    eventually("it runs", SOON, || server.look_up(&forever).status() == "running");
+    let (cancelled, kept) = (start("answer"), start("answer"));
+    env.write(&["WASM_EXEC_FREEZE=1"]);
+    assert!(server.reload());
+    let frozen = start("answer");
+    let answer = server.request("POST", &format!("/v1/runs/{cancelled}/cancel"), &[], &[]);
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("cancelled")), "{}", answer.text());
+    // Held across a kill, and a start that is still frozen.
+    let server = server.restart();
+    assert_eq!(server.look_up(&kept).status(), "accepted");
+    assert_eq!(server.look_up(&forever).reason(), "interrupted");
+    env.write(&["WASM_EXEC_FREEZE=0"]);
+    assert!(server.reload());
+    assert_eq!(server.wait_for(&kept).result(), &json!(42));
+    assert_eq!(server.look_up(&frozen).status(), "frozen");
+    assert_eq!(server.look_up(&cancelled).status(), "cancelled");
+}
+
+#[test]
+fn a_drain_while_frozen_leaves_what_waits_for_the_next_start() {
+    let env = EnvFile::new(&["WASM_EXEC_FREEZE=0"]);
+    let server = Server::builder()
+        .env("WASM_ENV_FILE", env.path())
+        .env("WASM_WORKERS", "1")
+        .env("WASM_CPU_MS_BUDGET", "700")
+        .start();
+    let cid = server.upload_guest("loop");
+    let start = |entry: &str| server.exec(json!({"target": {"cid": cid}, "entry": entry})).start();
+    let forever = start("forever");
+    let kept: Vec<_> = (0..20).map(|_| start("answer")).collect();
+    env.write(&["WASM_EXEC_FREEZE=1"]);
+    assert!(server.reload());
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    env.write(&["WASM_EXEC_FREEZE=0"]);
+    let server = server.restart();
+    for id in &kept {
+        assert_eq!(server.wait_for(id).result(), &json!(42));
+    }
+    server.wait_for(&forever).failed_with("cpu_budget");
+}
