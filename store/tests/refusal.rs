@@ -156,7 +156,12 @@ fn a_database_locked_later_fails_writes_and_recovers() {
 const CHILD: &str = "VOID_STORE_TEST_CHILD_DIR";
 
 fn run_child(test: &str, dir: &Path, prepare: impl FnOnce(&mut Command) -> &mut Command) {
-    let mut child = Command::new(std::env::current_exe().unwrap());
+    // Copied to where everybody may enter: the target folder may lie under a home that only its owner may.
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("child");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut child = Command::new(program);
     child.args(["--exact", test, "--nocapture"]).env(CHILD, dir);
     let end = prepare(&mut child).output().unwrap();
     assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
