@@ -174,7 +174,13 @@ impl Problem {
     /// A problem with its code's status. `detail` must not hold unbounded input: see [`crate::clip`].
     #[must_use]
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
-        Self { status: code.status(), code, detail: detail.into(), run_id: None, retry_after: code.retry_after() }
+        Self {
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            run_id: None,
+            retry_after: code.retry_after(),
+        }
     }
 
     /// The same, about a run.

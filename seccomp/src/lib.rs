@@ -1,6 +1,6 @@
 //! All kernel work that needs care: namespaces, rlimits, capabilities, filters, spawning, descriptors.
 //!
-//! One mechanism a file, and every unsafe line in [`sys`]. The order in which a process takes the
+//! One mechanism a file, and every unsafe line in `sys`. The order in which a process takes the
 //! layers on stands in [`lockdown`]; what each filter allows, and why, in [`filter`]. Knows nothing of
 //! policy, HTTP or WebAssembly.
 #![deny(unsafe_code)]

@@ -265,7 +265,7 @@ fn a_thousand_kills_leave_no_trace() {
                 let name = process.name();
                 let Some(left) = left.get_mut(name.as_str()).filter(|left| **left > 0) else { continue };
                 dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                if (dice >> 16) % one_in(&name) == 0 && process.lives() {
+                if (dice >> 16).is_multiple_of(one_in(&name)) && process.lives() {
                     process.kill();
                     *left -= 1;
                 }
