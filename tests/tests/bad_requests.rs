@@ -201,7 +201,10 @@ fn each_is_refused_in_one_sentence_and_nothing_is_started() {
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 
-    assert_eq!(guest_processes(&server), before, "something was started");
+    // The proof's own processes may still have been ending when the count began.
+    let new: Vec<_> =
+        guest_processes(&server).into_iter().filter(|process| !before.contains(process)).collect();
+    assert!(new.is_empty(), "something was started: {new:?}");
     let metrics = server.metrics();
     assert_eq!(metrics.sum("void_wasm_runs_total", &[]), 0.0);
     assert_eq!(metrics.sum("void_wasm_run_duration_ms_count", &[]), 0.0);
