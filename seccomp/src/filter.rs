@@ -1,7 +1,7 @@
 //! The kernel syscall filters, as data with reasons. Whatever is not listed kills the process.
 //!
-//! The same in debug and release. `docs/isolation.md` prints these tables, and a test holds the page equal to them. That
-//! each rule is still needed is not tested yet.
+//! The same in debug and release. `docs/isolation.md` prints these tables, and a test holds the page equal to them.
+//! `tests/guard.rs` shows that each rule of RUN and ZYGOTE is needed; COMPILER's and WASI's are not tested so.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,9 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use crate::sys;
+use void_ipc::message::{Layer, Refused};
+
+use crate::sys::{self, Secret};
 
 /// One allowed kernel syscall.
 #[derive(Debug, Clone, Copy)]
@@ -75,13 +77,31 @@ pub const RUN: &[Rule] = &[
     rule(libc::SYS_exit_group, "exit_group", &[], "the end"),
 ];
 
-/// What a zygote needs beside [`RUN`].
-pub const ZYGOTE_EXTRA: &[Rule] = &[
+/// What a run process of a module that imports WASI has beside [`RUN`]. Where the kernel keeps its clock so that programs can read
+/// it by themselves, which is usual on hardware and in virtual machines, none of it is called.
+pub const WASI: &[Rule] = &[
+    rule(
+        libc::SYS_clock_gettime,
+        "clock_gettime",
+        &[(0, Width::Int, 0)],
+        "the time of day, where the machine's clock cannot be read without the kernel",
+    ),
+    rule(
+        libc::SYS_clock_gettime,
+        "clock_gettime",
+        &[(0, Width::Int, 1)],
+        "the monotonic clock, for the same reason",
+    ),
+];
+
+/// What a zygote needs beside [`RUN`]. All of it is guarded: it is allowed to whoever has the zygote's secret, which a run
+/// process has not (see [`crate::Secret`]).
+pub const ZYGOTE: &[Rule] = &[
     rule(
         libc::SYS_recvmsg,
         "recvmsg",
         &[(0, Width::Int, 3), (2, Width::Int, libc::MSG_CMSG_CLOEXEC as u64)],
-        "orders to fork come with the run's socket",
+        "orders to fork come with the runs' sockets",
     ),
     rule(
         libc::SYS_clone,
@@ -101,18 +121,17 @@ pub const ZYGOTE_EXTRA: &[Rule] = &[
         &[(1, Width::Int, 3)],
         "a run process puts its socket in the place of the zygote's",
     ),
-    rule(libc::SYS_close, "close", &[], "the run's socket is not the zygote's to keep"),
+    rule(
+        libc::SYS_close_range,
+        "close_range",
+        &[(0, Width::Int, 4), (1, Width::Int, u32::MAX as u64), (2, Width::Int, 0)],
+        "the other runs' sockets are not a run's to know, nor the zygote's to keep",
+    ),
     rule(
         libc::SYS_prctl,
         "prctl",
         &[(0, Width::Int, libc::PR_SET_NAME as u64)],
         "a run process is called void-run",
-    ),
-    rule(
-        libc::SYS_seccomp,
-        "seccomp",
-        &[(0, Width::Int, 1), (1, Width::Int, 0)],
-        "a run process takes on its own, narrower filter",
     ),
 ];
 
@@ -138,48 +157,121 @@ pub const COMPILER: &[Rule] = &[
     rule(libc::SYS_exit_group, "exit_group", &[], "the end"),
 ];
 
-/// A filter ready to be installed: building one takes longer than installing it.
-#[derive(Debug)]
-pub struct Filter(BpfProgram);
+/// The argument that no allowed kernel syscall uses, the sixth.
+const GUARD_POSITION: u8 = 5;
+/// Stands in a program for the secret until the moment of its installation.
+const PLACEHOLDER: u64 = 0x7a3c_95e1_d04b_268f;
+/// `BPF_JMP | BPF_JEQ | BPF_K`: compares with a constant.
+const COMPARE: u16 = 0x15;
 
-impl Filter {
+/// Why a filter could not be made or installed.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// The rules cannot be expressed.
+    #[error("the filter cannot be expressed: {0}")]
+    Rules(#[from] BackendError),
+    /// The program does not compare with the secret as often as there are guarded rules.
+    #[error("the filter does not ask for the secret where it should")]
+    Unguarded,
+    /// The kernel's, without no_new_privs for one.
+    #[error("the filter cannot be installed: {0}")]
+    Install(#[from] std::io::Error),
+}
+
+impl From<FilterError> for Refused {
+    fn from(error: FilterError) -> Refused {
+        Refused { layer: Layer::Seccomp, detail: error.to_string() }
+    }
+}
+
+/// A filter ready to be installed.
+#[derive(Debug)]
+pub struct Filter<'a> {
+    program: BpfProgram,
+    secret: Option<&'a Secret>,
+}
+
+impl Filter<'_> {
     /// Makes a filter of `rules`; anything else kills the process.
     ///
     /// # Errors
-    /// The compiler's of the filter, for rules that cannot be expressed.
-    pub fn of(rules: &[&[Rule]]) -> Result<Filter, BackendError> {
-        let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-        for rule in rules.iter().copied().flatten() {
-            let conditions = rule
-                .arguments
-                .iter()
-                .map(|(position, width, value)| {
-                    let width = match width {
-                        Width::Int => SeccompCmpArgLen::Dword,
-                        Width::Long => SeccompCmpArgLen::Qword,
-                    };
-                    SeccompCondition::new(*position, width, SeccompCmpOp::Eq, *value)
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let alternatives = allowed.entry(rule.syscall).or_default();
-            if !conditions.is_empty() {
-                alternatives.push(SeccompRule::new(conditions)?);
-            }
-        }
-        let filter = SeccompFilter::new(
-            allowed,
-            SeccompAction::KillProcess,
-            SeccompAction::Allow,
-            TargetArch::x86_64,
-        )?;
-        Ok(Filter(filter.try_into()?))
+    /// Where the rules cannot be expressed.
+    pub fn of(rules: &[Rule]) -> Result<Filter<'static>, FilterError> {
+        Ok(Filter { program: program(rules, &[])?, secret: None })
     }
 
-    /// Installs it on this thread, for good.
+    /// Makes a filter that allows `free` to everyone, and `guarded` to whoever shows the secret; anything else kills the
+    /// process. No kernel syscall is in both.
+    ///
+    /// # Errors
+    /// Where the rules cannot be expressed.
+    pub fn guarded<'a>(
+        free: &[Rule],
+        guarded: &[Rule],
+        secret: &'a Secret,
+    ) -> Result<Filter<'a>, FilterError> {
+        let program = program(free, guarded)?;
+        let count = |half: u32| program.iter().filter(|one| one.code == COMPARE && one.k == half).count();
+        if count(low()) != guarded.len() || count(high()) != guarded.len() {
+            return Err(FilterError::Unguarded);
+        }
+        Ok(Filter { program, secret: Some(secret) })
+    }
+
+    /// Installs it on this thread, for good. Nothing of the secret stays in the program's memory.
     ///
     /// # Errors
     /// The kernel's, without no_new_privs.
-    pub fn install(&self) -> std::io::Result<()> {
-        sys::install_filter(&self.0)
+    pub fn install(mut self) -> Result<(), FilterError> {
+        let mut places = Vec::new();
+        if let Some(secret) = self.secret {
+            for (place, one) in self.program.iter_mut().enumerate().filter(|(_, one)| one.code == COMPARE) {
+                let is_high = one.k == high();
+                if is_high || one.k == low() {
+                    secret.write_half(is_high, &mut one.k);
+                    places.push(place);
+                }
+            }
+        }
+        let installed = sys::install_filter(&self.program);
+        for place in places {
+            if let Some(one) = self.program.get_mut(place) {
+                sys::wipe(&mut one.k);
+            }
+        }
+        Ok(installed?)
     }
+}
+
+const fn low() -> u32 {
+    PLACEHOLDER as u32
+}
+
+const fn high() -> u32 {
+    (PLACEHOLDER >> 32) as u32
+}
+
+fn program(free: &[Rule], guarded: &[Rule]) -> Result<BpfProgram, BackendError> {
+    let mut allowed: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let rules = free.iter().map(|rule| (rule, false)).chain(guarded.iter().map(|rule| (rule, true)));
+    for (rule, guarded) in rules {
+        let mut conditions = Vec::new();
+        for (position, width, value) in rule.arguments {
+            let width = match width {
+                Width::Int => SeccompCmpArgLen::Dword,
+                Width::Long => SeccompCmpArgLen::Qword,
+            };
+            conditions.push(SeccompCondition::new(*position, width, SeccompCmpOp::Eq, *value)?);
+        }
+        if guarded {
+            let guard = (SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, PLACEHOLDER);
+            conditions.push(SeccompCondition::new(GUARD_POSITION, guard.0, guard.1, guard.2)?);
+        }
+        let alternatives = allowed.entry(rule.syscall).or_default();
+        if !conditions.is_empty() {
+            alternatives.push(SeccompRule::new(conditions)?);
+        }
+    }
+    SeccompFilter::new(allowed, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)?
+        .try_into()
 }

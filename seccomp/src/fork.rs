@@ -1,10 +1,9 @@
 //! Forking a run process from a zygote, and reaping it. For the zygote alone, which is single-threaded.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::RawFd;
 
-use crate::filter::Filter;
-use crate::{process, sys};
+use crate::sys::{self, Secret};
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -27,32 +26,31 @@ pub struct Reaped {
 }
 
 /// Forks. On the run's side `socket` is descriptor 3 (in the place of the zygote's own) and the only one
-/// beside the streams, for `others` are closed, and `filter` is installed: a run process can do no more than that allows.
+/// beside the streams, and the secret is gone: of the filter that it shares with the zygote the run's rules are left.
 ///
 /// # Errors
-/// The kernel's, in the zygote. A run process that cannot take the filter on ends.
-pub fn fork(socket: OwnedFd, others: &mut Vec<OwnedFd>, filter: &Filter) -> io::Result<Side> {
-    match sys::clone(0)? {
-        0 => {
-            let placed = sys::place(socket.as_fd(), 3);
-            drop(socket);
-            // The sockets of runs that are forked after this one are not this one's to know.
-            others.clear();
-            if placed.and_then(|()| process::set_name(c"void-run")).and_then(|()| filter.install()).is_err() {
-                sys::exit(1);
-            }
-            Ok(Side::Run)
-        }
+/// The kernel's, in the zygote. A run process that cannot be made so ends.
+pub fn fork(secret: &Secret, socket: RawFd) -> io::Result<Side> {
+    match secret.fork(socket)? {
+        0 => Ok(Side::Run),
         pid => Ok(Side::Zygote(pid)),
     }
 }
 
+/// Closes the sockets that came with an order: the runs have them now.
+///
+/// # Errors
+/// The kernel's.
+pub fn close_received(secret: &Secret) -> io::Result<()> {
+    secret.close_all_others()
+}
+
 /// Reaps one run process that has ended, if there is one.
-pub fn reap() -> Option<Reaped> {
+pub fn reap(secret: &Secret) -> Option<Reaped> {
     let nanoseconds = |time: libc::timeval| {
         time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_usec.unsigned_abs() * 1_000
     };
-    sys::reap().map(|(pid, status, usage)| Reaped {
+    secret.reap().map(|(pid, status, usage)| Reaped {
         pid,
         status,
         cpu_ns: nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime),

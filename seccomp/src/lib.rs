@@ -22,4 +22,4 @@ mod sys;
 pub mod watch;
 pub mod wire;
 
-pub use sys::{ExitWhenOutOfMemory, exit, inherited};
+pub use sys::{ExitWhenOutOfMemory, Near, Secret, exit, inherited};

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use void_ipc::message::{Layer, Refused};
 
-use crate::filter::{Filter, Rule};
+use crate::filter::Filter;
 use crate::limits::Limits;
 use crate::{capabilities, landlock, limits, memory, mounts, process};
 
@@ -49,16 +49,13 @@ impl Lockdown {
         mut self,
         code: &[Range<*const u8>],
         processes: u64,
-        filter: &[&[Rule]],
+        filter: Filter<'_>,
     ) -> Result<Vec<Refused>, Refused> {
         self.layer(Layer::Memory, memory::seal(code).map_err(at_step))?;
         self.layer(Layer::Limits, limits::set_last(processes).map_err(plain))?;
         let missing = std::mem::take(&mut self.missing);
         // A filter that cannot be installed is the one layer without which nothing goes on.
-        Filter::of(filter)
-            .map_err(|error| error.to_string())
-            .and_then(|filter| filter.install().map_err(plain))
-            .map_err(|detail| Refused { layer: Layer::Seccomp, detail })?;
+        filter.install()?;
         Ok(missing)
     }
 

@@ -13,12 +13,13 @@ use crate::sys;
 pub fn seal(code: &[Range<*const u8>]) -> Result<(), (&'static str, io::Error)> {
     const PR_SET_MDWE: i32 = 65;
     const PR_MDWE_REFUSE_EXEC_GAIN: u64 = 1;
-    for range in code {
-        sys::seal(range.start, range.end.addr() - range.start.addr()).map_err(|error| ("mseal", error))?;
-    }
-    sys::prctl(PR_SET_MDWE, [PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0])
-        .map_err(|error| ("memory-deny-write-execute", error))?;
-    Ok(())
+    let sealed = code.iter().try_for_each(|range| {
+        sys::seal(range.start, range.end.addr() - range.start.addr()).map_err(|error| ("mseal", error))
+    });
+    // An older kernel may have the second without the first: where that is allowed to be too little, it is better than neither.
+    let denied = sys::prctl(PR_SET_MDWE, [PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0])
+        .map_err(|error| ("memory-deny-write-execute", error));
+    sealed.and(denied).map(drop)
 }
 
 /// Bytes of heap that a run process finds ready: it cannot ask for more.
@@ -32,4 +33,14 @@ pub fn prepare_heap() {
     // One allocation that the present heap cannot hold makes the allocator grow it by the whole pad. Without
     // black_box the pair is optimised away.
     drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
+}
+
+/// Moves this program's own code and constants onto huge pages of its own. A mapping of a file is not copied by a fork, so that each
+/// run process would fault in every page of the engine that it executes, which costs more than most guests; a few huge
+/// pages are copied as so many words. They are not shared with other zygotes: three of 2 MiB each, since the worker holds WASI.
+///
+/// # Errors
+/// The kernel's, or that the program is not linked for it (see `xtask/src/build.rs`); what was not moved is as it was.
+pub fn hold_own_code_ready() -> io::Result<()> {
+    sys::own_parts().iter().try_for_each(sys::onto_huge_pages)
 }

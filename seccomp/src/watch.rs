@@ -1,7 +1,7 @@
 //! What the supervisor sees of a process from outside: its CPU time, and its end.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::sys;
@@ -12,6 +12,12 @@ use crate::sys;
 /// The kernel's, when there is no such process.
 pub fn cpu_time(pid: i32) -> io::Result<Duration> {
     sys::cpu_time(pid)
+}
+
+/// Bytes that were sent into a Unix socket and that its other end has not read, roughly: 0 means that all has been read.
+pub fn unread(socket: BorrowedFd<'_>) -> usize {
+    // For a socket that is open the question does not fail.
+    sys::unread(socket).unwrap_or(0)
 }
 
 /// A process that can be killed without doubt about which one it is.
@@ -37,5 +43,12 @@ impl Process {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other,
         }
+    }
+}
+
+impl AsRawFd for Process {
+    /// Readable once the process has ended.
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }

@@ -1,28 +1,26 @@
 //! Descriptor 3: the one socket of a worker, read with `read` and written with `write`, for the filter allows no more.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use void_ipc::Message;
 use void_ipc::limits::FRAME_BYTES;
 
-/// The worker's end of its socket, and the room for what passes through it.
+use crate::Secret;
+
+/// The worker's end of its socket, and the room for what passes through it, in one direction at a time: what came is
+/// taken out of it before anything is sent.
 #[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
-    frame: Vec<u8>,
-    buffer: Box<[u8]>,
+    room: Vec<u8>,
 }
 
 impl Wire {
     /// Takes descriptor 3. Once in a process.
     pub fn take() -> Wire {
-        Wire {
-            socket: crate::inherited(3),
-            frame: Vec::with_capacity(FRAME_BYTES),
-            buffer: vec![0; FRAME_BYTES].into_boxed_slice(),
-        }
+        Wire { socket: crate::inherited(3), room: vec![0; FRAME_BYTES] }
     }
 
     /// Sends one message.
@@ -30,9 +28,9 @@ impl Wire {
     /// # Errors
     /// The socket's, or that the message does not fit a frame.
     pub fn send<T: Message>(&mut self, message: &T) -> io::Result<()> {
-        void_ipc::encode(message, &mut self.frame).map_err(io::Error::other)?;
+        let length = void_ipc::encode_into(message, &mut self.room).map_err(io::Error::other)?;
         loop {
-            match nix::unistd::write(&self.socket, &self.frame) {
+            match nix::unistd::write(&self.socket, &self.room[..length]) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -46,10 +44,10 @@ impl Wire {
     /// The socket's, or a frame that is no legal message.
     pub fn receive<T: Message>(&mut self) -> io::Result<Option<T>> {
         loop {
-            match nix::unistd::read(&self.socket, &mut self.buffer) {
+            match nix::unistd::read(&self.socket, &mut self.room) {
                 Ok(0) => return Ok(None),
                 Ok(length) => {
-                    return void_ipc::decode(&self.buffer[..length]).map(Some).map_err(io::Error::other);
+                    return void_ipc::decode(&self.room[..length]).map(Some).map_err(io::Error::other);
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -57,16 +55,19 @@ impl Wire {
         }
     }
 
-    /// Receives one message and the descriptors that came with it.
+    /// Receives one message, and the numbers of the descriptors that came with it into `numbers`: a zygote cannot close one
+    /// of them alone, so nothing may own them. [`crate::fork::close_received`] closes them.
     ///
     /// # Errors
     /// As [`Wire::receive`].
-    pub fn receive_with_descriptors<T: Message>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        match crate::descriptors::receive(self.socket.as_fd(), &mut self.buffer)? {
-            (0, _) => Ok(None),
-            (length, descriptors) => void_ipc::decode(&self.buffer[..length])
-                .map(|message| Some((message, descriptors)))
-                .map_err(io::Error::other),
+    pub fn receive_with_descriptors<T: Message>(
+        &mut self,
+        secret: &Secret,
+        numbers: &mut Vec<RawFd>,
+    ) -> io::Result<Option<T>> {
+        match secret.receive(&mut self.room, numbers)? {
+            0 => Ok(None),
+            length => void_ipc::decode(&self.room[..length]).map(Some).map_err(io::Error::other),
         }
     }
 }

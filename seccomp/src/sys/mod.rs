@@ -9,6 +9,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
+mod code;
+mod guard;
+mod near;
+pub(crate) use code::{onto_huge_pages, own_parts};
+pub use guard::Secret;
+pub use near::Near;
+
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -37,7 +44,7 @@ pub(crate) fn prctl(option: c_int, arguments: [c_ulong; 4]) -> io::Result<c_long
 
 /// A new process in new namespaces. 0 in the child.
 ///
-/// Only for a single-threaded process: the child is a copy of the calling thread alone.
+/// Only for a single-threaded process (the spawner): the child is a copy of the calling thread alone.
 pub(crate) fn clone(flags: c_int) -> io::Result<i32> {
     let flags = (flags | libc::SIGCHLD) as c_ulong;
     // SAFETY: without CLONE_VM and with a null stack this is fork(2); the callers (spawner, zygote) are single-threaded,
@@ -101,6 +108,18 @@ pub(crate) fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result
         .map(drop)
 }
 
+/// A word that the kernel gave this program at its start, 0 where it gave none.
+fn auxiliary(name: c_ulong) -> usize {
+    // SAFETY: `getauxval` reads a table of the process.
+    unsafe { libc::getauxval(name) as usize }
+}
+
+/// Overwrites a word for good, though nobody reads it again.
+pub(crate) fn wipe(word: &mut u32) {
+    // SAFETY: a valid, exclusive reference. Volatile, because a plain write of what is about to be freed is optimised away.
+    unsafe { std::ptr::write_volatile(word, 0) };
+}
+
 /// Makes a range of mappings immutable: no unmap, no change of protection.
 pub(crate) fn seal(start: *const u8, length: usize) -> io::Result<()> {
     const SYS_MSEAL: c_long = 462;
@@ -116,16 +135,6 @@ pub(crate) fn single_heap(grow_by: c_int) {
         libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
         libc::mallopt(libc::M_TOP_PAD, grow_by);
     }
-}
-
-/// Reaps one child of any kind that has ended. `None` when there is none.
-pub(crate) fn reap() -> Option<(i32, i32, libc::rusage)> {
-    let mut status = 0;
-    // SAFETY: rusage is plain integers, for which all zeroes is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to locals that outlive the call.
-    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
-    (pid > 0).then_some((pid, status, usage))
 }
 
 /// Writes a whole packet to a descriptor by number. Async-signal-safe.
@@ -181,6 +190,14 @@ pub(crate) fn cpu_time(pid: i32) -> io::Result<Duration> {
     // SAFETY: `time` outlives the call; an unknown clock only fails.
     check(c_long::from(unsafe { libc::clock_gettime(clock, &raw mut time) }))?;
     Ok(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
+/// What lies unread at the other end of a Unix socket, in bytes of kernel memory.
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // SAFETY: TIOCOUTQ (SIOCOUTQ by its other name) writes one int, which outlives the call.
+    check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) }))?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Asks for short turns on the processor: a thread that wakes up often and works little preempts those that compute.
