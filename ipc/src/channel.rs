@@ -48,21 +48,20 @@ fn from_errno(errno: Errno) -> ChannelError {
     }
 }
 
-/// One end of a typed packet socket.
+/// One end of a typed packet socket. No call on it waits, whatever the socket's own flags are.
 #[derive(Debug)]
 pub struct Channel<Tx, Rx> {
     socket: OwnedFd,
     directions: PhantomData<fn(Tx) -> Rx>,
 }
 
-/// Both ends, the near one non-blocking (for an event loop), the far one blocking.
+/// Both ends: a near one, which as a [`Channel`] never blocks, and a far one, which does.
 ///
 /// # Errors
 /// The kernel's, when out of descriptors or memory.
 pub fn pair<Tx, Rx>() -> io::Result<(Channel<Tx, Rx>, OwnedFd)> {
     let (near, far) =
         socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-    nix::fcntl::fcntl(&near, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     Ok((Channel::from(near), far))
 }
 
@@ -105,7 +104,8 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     ) -> Result<(), ChannelError> {
         encode(message, frame)?;
         if descriptors.is_empty() {
-            socket::send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_NOSIGNAL).map_err(from_errno)?;
+            socket::send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)
+                .map_err(from_errno)?;
             return Ok(());
         }
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -113,7 +113,7 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             self.socket.as_raw_fd(),
             &[IoSlice::new(frame)],
             &[ControlMessage::ScmRights(&raw)],
-            MsgFlags::MSG_NOSIGNAL,
+            MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
             None,
         )
         .map_err(from_errno)?;
@@ -125,7 +125,7 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     /// # Errors
     /// [`ChannelError::Closed`] at the end, `WouldBlock` when nothing is there, or a codec error.
     pub fn receive(&self, buffer: &mut ReceiveBuffer) -> Result<Rx, ChannelError> {
-        match socket::recv(self.socket.as_raw_fd(), &mut buffer.bytes, MsgFlags::empty())
+        match socket::recv(self.socket.as_raw_fd(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT)
             .map_err(from_errno)?
         {
             0 => Err(ChannelError::Closed),
@@ -147,9 +147,13 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
             self.socket.as_raw_fd(),
             &mut io,
             Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
+            MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
         )
         .map_err(from_errno)?;
+        // There is room for the sender's credentials alone, and nothing else may come upward.
+        if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err(ChannelError::Descriptors(1));
+        }
         let sender = received.cmsgs().ok().and_then(|mut messages| {
             messages.find_map(|message| match message {
                 ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
