@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use void_ipc::limits::{DETAIL_BYTES, EXTERNS, NAME_BYTES, TYPES};
-use void_ipc::message::{Extern, Import, Item, ModuleKind, ValueType};
+use void_ipc::message::{Extern, Import, Item, MemoryBounds, ModuleKind, ValueType};
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{Encoding, Parser, Payload, ValType, Validator, WasmFeatures};
 
@@ -12,8 +12,27 @@ pub(crate) struct Description {
     pub(crate) kind: ModuleKind,
     pub(crate) exports: Vec<Extern>,
     pub(crate) imports: Vec<Import>,
+    pub(crate) memories: Vec<MemoryBounds>,
     /// A name that no export has, where the module has a start function.
     pub(crate) start_export: Option<String>,
+    /// At the start, all together, 64 KiB pages.
+    pub(crate) memory_pages: u64,
+    /// At the start, all together.
+    pub(crate) table_elements: u64,
+}
+
+impl Description {
+    fn of(kind: ModuleKind) -> Description {
+        Description {
+            kind,
+            exports: vec![],
+            imports: vec![],
+            memories: vec![],
+            start_export: None,
+            memory_pages: 0,
+            table_elements: 0,
+        }
+    }
 }
 
 /// What the engine runs: WebAssembly 2.0 and the finished proposals that need no garbage collector and no thread.
@@ -38,19 +57,21 @@ pub(crate) fn describe(wasm: &[u8]) -> Result<Description, String> {
         );
     }
     if Parser::is_component(wasm) {
-        return Ok(Description {
-            kind: ModuleKind::Component,
-            exports: vec![],
-            imports: vec![],
-            start_export: None,
-        });
+        return Ok(Description::of(ModuleKind::Component));
     }
     let types = Validator::new_with_features(features())
         .validate_all(wasm)
-        .map_err(|error| one_line(&error.to_string()))?;
+        .map_err(|error| refusal(wasm, &error.to_string()))?;
     let types = types.as_ref();
-    let mut description =
-        Description { kind: ModuleKind::Module, exports: vec![], imports: vec![], start_export: None };
+    let mut description = Description::of(ModuleKind::Module);
+    // Imported ones are counted too: they would be given, and are not offered.
+    for memory in (0..types.memory_count()).map(|index| types.memory_at(index)) {
+        description.memory_pages = description.memory_pages.saturating_add(memory.initial);
+        description.memories.push(MemoryBounds { min: memory.initial, max: memory.maximum });
+    }
+    for table in (0..types.table_count()).map(|index| types.table_at(index)) {
+        description.table_elements = description.table_elements.saturating_add(table.initial);
+    }
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(|error| one_line(&error.to_string()))? {
             Payload::Version { encoding: Encoding::Component, .. } => return Err("a component inside".into()),
@@ -153,8 +174,20 @@ fn value_type(ty: ValType) -> ValueType {
         ValType::F32 => ValueType::F32,
         ValType::F64 => ValueType::F64,
         ValType::V128 => ValueType::V128,
-        ValType::Ref(_) => ValueType::Reference,
+        ValType::Ref(reference) if reference.is_func_ref() => ValueType::FuncRef,
+        ValType::Ref(_) => ValueType::ExternRef,
     }
+}
+
+/// Why `wasm` is refused: what the validator says, and where that is of no help, what it means.
+fn refusal(wasm: &[u8], said: &str) -> String {
+    let with_host_references = features().union(WasmFeatures::GC_TYPES);
+    if Validator::new_with_features(with_host_references).validate_all(wasm).is_ok() {
+        return "it uses externref, which needs a garbage collector that this engine is built without: use numbers or \
+                funcref"
+            .into();
+    }
+    one_line(said)
 }
 
 /// The first line of `text`, bounded.

@@ -11,14 +11,16 @@ mod export_names;
 mod start_function;
 
 use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::process::ExitCode;
 
 use void_ipc::message::{Budget, FromCompiler, Job, Refused};
+use void_seccomp::filter::{self, Filter};
 use void_seccomp::limits::Limits;
 use void_seccomp::lockdown::Lockdown;
 use void_seccomp::wire::Wire;
-use void_seccomp::{ExitWhenOutOfMemory, filter, fork, process};
+use void_seccomp::{ExitWhenOutOfMemory, fork, process};
 
 #[global_allocator]
 static ALLOCATOR: ExitWhenOutOfMemory = ExitWhenOutOfMemory;
@@ -42,14 +44,14 @@ fn main() -> ExitCode {
 }
 
 fn work(wire: &mut Wire, job: Job) -> Result<FromCompiler, FromCompiler> {
-    let engine = prepare().map_err(FromCompiler::Refused)?;
+    let (engine, engine_hash) = prepare().map_err(FromCompiler::Refused)?;
     let input = read_input()?;
     lock_down(job).map_err(FromCompiler::Refused)?;
     let send = |wire: &mut Wire, message: &FromCompiler| {
         // Without a reader there is no point in going on.
         wire.send(message).unwrap_or_else(|_| void_seccomp::exit(1));
     };
-    send(wire, &FromCompiler::Ready);
+    send(wire, &FromCompiler::Ready { engine: engine_hash });
     let module = describe::describe(&input).map_err(FromCompiler::Invalid)?;
     let (exports, imports) = (module.exports.len(), module.imports.len());
     for export in module.exports {
@@ -66,13 +68,16 @@ fn work(wire: &mut Wire, job: Job) -> Result<FromCompiler, FromCompiler> {
         kind: module.kind,
         exports: u32::try_from(exports).unwrap_or(u32::MAX),
         imports: u32::try_from(imports).unwrap_or(u32::MAX),
+        memories: module.memories,
         start_export: module.start_export,
+        memory_pages: module.memory_pages,
+        table_elements: module.table_elements,
         code_bytes,
     })
 }
 
 /// What must be made before the lock-down: it asks the processor and the kernel what they are.
-fn prepare() -> Result<wasmtime::Engine, Refused> {
+fn prepare() -> Result<(wasmtime::Engine, u64), Refused> {
     let limits = |error: std::io::Error| Refused {
         layer: void_ipc::message::Layer::Limits,
         detail: error.to_string(),
@@ -85,10 +90,23 @@ fn prepare() -> Result<wasmtime::Engine, Refused> {
     fork::on_cpu_limit(cpu_time_is_up).map_err(limits)?;
     let mut config = void_engine::config();
     config.cranelift_opt_level(wasmtime::OptLevel::Speed);
-    wasmtime::Engine::new(&config).map_err(|error| Refused {
+    let refused = |error: wasmtime::Error| Refused {
         layer: void_ipc::message::Layer::Limits,
         detail: format!("the engine: {error:#}"),
-    })
+    };
+    let engine = wasmtime::Engine::new(&config).map_err(refused)?;
+    let hash = compatibility(&engine).map_err(refused)?;
+    Ok((engine, hash))
+}
+
+/// What the machine code fits. Every artifact carries the engine's version and settings and the processor's features, by
+/// which an engine that is to load it judges; the empty module's is little else. (The engine has a hash of its own for this,
+/// in the half that is not linked here.) The hasher is the standard library's with its fixed key: equal for equal builds,
+/// which is all that is asked of it.
+fn compatibility(engine: &wasmtime::Engine) -> wasmtime::Result<u64> {
+    let mut hasher = std::hash::DefaultHasher::new();
+    engine.precompile_module(b"\0asm\x01\0\0\0")?.hash(&mut hasher);
+    Ok(hasher.finish())
 }
 
 /// The module. Read before the filter is on, looked at only after.
@@ -109,7 +127,7 @@ fn lock_down(job: Job) -> Result<(), Refused> {
         cpu_grace_seconds: 1,
         file_bytes: job.output_bytes_max,
     })?;
-    lockdown.finish(&[], 1, &[filter::COMPILER]).map(drop)
+    lockdown.finish(&[], 1, Filter::of(filter::COMPILER)?).map(drop)
 }
 
 fn compile(

@@ -4,16 +4,37 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use void_ipc::message::Unloadable;
+use void_ipc::message::{Call, Unloadable};
 use wasmtime::{Engine, Instance, Module, Store};
 
+use crate::imports::{self, Answer, Calls, Wasi};
 use crate::limiter::Limiter;
+use crate::line::Line;
+
+/// Bytes that one WASI call of a guest may have copied: they must fit the heap that is prepared.
+const HOSTCALL_BYTES: usize = 16 << 20;
 
 /// What belongs to one run inside its store.
 #[derive(Debug)]
 pub struct RunState {
     /// Memory and tables.
     pub limiter: Limiter,
+    /// Gateway calls.
+    pub calls: Calls,
+    /// Where the guest has WASI, once it is needed.
+    pub wasi: Option<Box<Wasi>>,
+}
+
+impl RunState {
+    /// The guest's WASI; one that was given nothing where no guest has started yet.
+    pub fn wasi(&mut self) -> &mut Wasi {
+        self.wasi.get_or_insert_with(|| Box::new(Wasi::idle(self.calls.line())))
+    }
+
+    /// Makes one gateway call and waits for its answer.
+    pub fn call(&mut self, call: Call) -> Answer {
+        self.calls.make(call, self.limiter.pages())
+    }
 }
 
 /// A module, instantiated and untouched: the compiler has turned its start function into an export, so
@@ -33,6 +54,11 @@ impl std::fmt::Debug for Template {
 }
 
 impl Template {
+    /// Whether the module imports WASI.
+    pub fn has_wasi(&self) -> bool {
+        self.module.imports().any(|import| import.module() == imports::WASI)
+    }
+
     /// Where the module's code lies.
     pub fn code(&self) -> Range<*const u8> {
         self.module.image_range()
@@ -49,19 +75,38 @@ pub fn engine() -> Result<Engine, Unloadable> {
     Engine::new(&config).map_err(|error| Unloadable::Engine(one_line(&error)))
 }
 
-/// Loads the machine code in `code` and instantiates it.
+/// Loads the machine code in `code` and instantiates it. What it imports will speak over `line`. `at_instance` is called in
+/// between: what is allocated from there on is what a run process writes.
 ///
 /// # Errors
 /// Why it cannot be.
-pub fn load(engine: &Engine, code: OwnedFd, pages_max: u32) -> Result<Template, Unloadable> {
+pub fn load(
+    engine: &Engine,
+    code: OwnedFd,
+    pages_max: u32,
+    line: &Line,
+    at_instance: impl FnOnce(),
+) -> Result<Template, Unloadable> {
     let module =
         deserialize(engine, File::from(code)).map_err(|error| Unloadable::Engine(one_line(&error)))?;
-    if let Some(import) = module.imports().next() {
-        return Err(Unloadable::Import(format!("{}.{}", import.module(), import.name())));
-    }
-    let mut store = Store::new(engine, RunState { limiter: Limiter::new(pages_max) });
+    let linker = imports::linker(engine, &module).map_err(|error| Unloadable::Engine(one_line(&error)))?;
+    at_instance();
+    let state = RunState { limiter: Limiter::new(pages_max), calls: Calls::new(line.clone()), wasi: None };
+    let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
-    let instance = Instance::new(&mut store, &module, &[]).map_err(|error| {
+    store.set_hostcall_fuel(HOSTCALL_BYTES);
+    let instance = match linker {
+        None => Instance::new(&mut store, &module, &[]),
+        Some(linker) => {
+            if let Some(import) =
+                module.imports().find(|import| linker.get_by_import(&mut store, import).is_none())
+            {
+                return Err(Unloadable::Import(format!("{}.{}", import.module(), import.name())));
+            }
+            linker.instantiate(&mut store, &module)
+        }
+    };
+    let instance = instance.map_err(|error| {
         let message = one_line(&error);
         match error.downcast_ref::<wasmtime::Trap>() {
             Some(_) => Unloadable::Trap(message),

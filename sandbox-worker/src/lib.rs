@@ -4,8 +4,16 @@
 //! instance in which no guest code has run; it forks a [`run`] process for each run.
 #![deny(unsafe_code)]
 
+use void_seccomp::Near;
+
+/// What a run process writes lies close together: see [`Near`].
+#[global_allocator]
+static HEAP: Near = Near::new();
+
 pub mod engine;
+pub mod imports;
 pub mod limiter;
+pub mod line;
 pub mod run;
 pub mod spawner;
 pub mod zygote;

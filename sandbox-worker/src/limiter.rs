@@ -1,9 +1,7 @@
 //! What a guest may have of memory and tables: counted here, capped by the kernel behind it.
 
+use void_ipc::limits::TABLE_ELEMENTS;
 use wasmtime::{ResourceLimiter, Result};
-
-/// Table elements of a run, all tables together. They lie in the heap, which is prepared for this many.
-pub const TABLE_ELEMENTS: usize = 1_000_000;
 
 const PAGE: usize = 64 * 1024;
 
@@ -69,6 +67,7 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         let total = self.table_elements.saturating_add(desired.saturating_sub(current));
+        // They lie in the heap, which is prepared for this many.
         let fits = total <= TABLE_ELEMENTS;
         if fits {
             self.table_elements = total;

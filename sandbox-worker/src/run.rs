@@ -6,25 +6,36 @@
 //! It ends only when the supervisor has read the answer and closed the socket: taking a process apart
 //! costs more than most runs, and nobody should wait for it.
 
-use void_ipc::limits::{BACKTRACE_FRAMES, DETAIL_BYTES, NAME_BYTES};
-use void_ipc::message::{Claim, FromRun, RunEnd, Start, ToRun, Trap, Value};
-use void_seccomp::wire::Wire;
+use void_ipc::limits::{BACKTRACE_FRAMES, DETAIL_BYTES, NAME_BYTES, STDIN_BYTES};
+use void_ipc::message::{Claim, FromRun, RunEnd, Start, ToRun, Trap, Value, WasiStart};
 use wasmtime::{Func, Val, ValType, WasmBacktrace};
 
-use crate::engine::{Template, bounded, one_line};
+use crate::engine::{Template, bounded};
+use crate::imports::{Exit, Fault, Wasi};
+use crate::line::{self, Line};
 
 /// Serves the one run of this process.
-pub fn serve(template: &mut Template, wire: &mut Wire) -> ! {
-    let served = wire.send(&FromRun::Ready).and_then(|()| {
-        if let Some(ToRun::Start(start)) = wire.receive()? {
+pub fn serve(template: &mut Template, line: &Line) -> ! {
+    let served = line.send(&FromRun::Ready).and_then(|()| {
+        if let Some(ToRun::Start(start)) = line.receive()? {
+            if let Some(wasi) = &start.wasi {
+                template.store.data_mut().wasi = Some(Box::new(prepare_wasi(wasi, line)?));
+            }
             let end = execute(template, &start);
-            wire.send(&FromRun::Done(end))?;
+            line.send(&FromRun::Done(end))?;
             // Nothing else is legal: either the end, or a supervisor that is out of its mind.
-            let _: Option<ToRun> = wire.receive()?;
+            let _: Option<ToRun> = line.receive()?;
         }
         Ok(())
     });
     void_seccomp::exit(if served.is_ok() { 0 } else { 1 })
+}
+
+fn prepare_wasi(start: &WasiStart, line: &Line) -> std::io::Result<Wasi> {
+    let length = start.stdin_bytes as usize;
+    let stdin = if length > STDIN_BYTES { None } else { line::receive_parts(line, length)? };
+    // More than there is room for: no supervisor sends that.
+    stdin.map(|stdin| Wasi::new(start, stdin, line)).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
 /// Executes one request and says how it ended.
@@ -42,7 +53,7 @@ fn attempt(template: &mut Template, start: &Start) -> Claim {
     }
     let exported =
         |template: &mut Template, name: &str| template.instance.get_func(&mut template.store, name);
-    if let Some(name) = &start.start_export {
+    for name in &start.first {
         let Some(function) = exported(template, name) else { return Claim::NoSuchExport };
         if let Err(claim) = call(template, function, &[]) {
             return claim;
@@ -64,15 +75,21 @@ fn call(template: &mut Template, function: Func, arguments: &[Value]) -> Result<
         return Err(Claim::TypeMismatch);
     }
     let mut results = vec![Val::I32(0); ty.results().len()];
-    function
-        .call(&mut template.store, &arguments, &mut results)
-        .map_err(|error| Claim::Trapped(describe(&error)))?;
+    function.call(&mut template.store, &arguments, &mut results).map_err(|error| {
+        match error.downcast_ref::<Exit>() {
+            Some(Exit(code)) => Claim::Exited(*code),
+            None => Claim::Trapped(describe(&error)),
+        }
+    })?;
     results.iter().map(from_engine).collect::<Option<_>>().ok_or(Claim::TypeMismatch)
 }
 
 fn describe(error: &wasmtime::Error) -> Trap {
     let trap = error.downcast_ref::<wasmtime::Trap>();
-    let message = trap.map_or_else(|| one_line(error), ToString::to_string);
+    // A function of ours that stops the guest says why; the backtrace is a text of its own around it.
+    let fault = error.downcast_ref::<Fault>().map(ToString::to_string);
+    let cause = || bounded(error.root_cause().to_string().replace('\n', " "), DETAIL_BYTES);
+    let message = trap.map(ToString::to_string).or(fault).unwrap_or_else(cause);
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
     Trap {
         stack: trap == Some(&wasmtime::Trap::StackOverflow),

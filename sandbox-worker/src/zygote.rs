@@ -12,10 +12,11 @@ use void_seccomp::fork::{self, Side};
 use void_seccomp::limits::Limits;
 use void_seccomp::lockdown::Lockdown;
 use void_seccomp::wire::Wire;
-use void_seccomp::{memory, process};
+use void_seccomp::{Secret, memory, process};
 
 use crate::engine::{self, Template};
-use crate::run;
+use crate::line::Line;
+use crate::{imports, run};
 
 /// Private writable memory beyond the guest's: the engine, the heap that is prepared, the stack.
 const OWN_BYTES: u64 = 128 << 20;
@@ -30,28 +31,28 @@ enum Failure {
 
 /// The zygote's whole life.
 pub fn main() -> ExitCode {
-    let mut wire = Wire::take();
-    let failure = match live(&mut wire) {
+    let line = Line::new(Wire::take());
+    let failure = match live(&line) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
     // The supervisor hears why; if it is gone, there is nobody to tell.
     let _ = match failure {
-        Failure::Refused(refused) => wire.send(&FromZygote::Refused(refused)),
-        Failure::Unloadable(unloadable) => wire.send(&FromZygote::Unloadable(unloadable)),
+        Failure::Refused(refused) => line.send(&FromZygote::Refused(refused)),
+        Failure::Unloadable(unloadable) => line.send(&FromZygote::Unloadable(unloadable)),
         Failure::Gone => Ok(()),
     };
     void_seccomp::exit(1)
 }
 
-fn live(wire: &mut Wire) -> Result<std::convert::Infallible, Failure> {
-    let Ok(Some(ToZygote::Setup(setup))) = wire.receive::<ToZygote>() else { return Err(Failure::Gone) };
-    let (template, filter, missing) = prepare(&setup)?;
-    wire.send(&FromZygote::Ready { missing }).map_err(|_| Failure::Gone)?;
-    serve(wire, template, &filter)
+fn live(line: &Line) -> Result<std::convert::Infallible, Failure> {
+    let Ok(Some(ToZygote::Setup(setup))) = line.receive::<ToZygote>() else { return Err(Failure::Gone) };
+    let (template, secret, missing) = prepare(&setup, line)?;
+    line.send(&FromZygote::Ready { missing }).map_err(|_| Failure::Gone)?;
+    serve(line, template, secret)
 }
 
-fn prepare(setup: &Setup) -> Result<(&'static mut Template, Filter, Vec<Refused>), Failure> {
+fn prepare(setup: &Setup, line: &Line) -> Result<(&'static mut Template, Secret, Vec<Refused>), Failure> {
     let code = void_seccomp::inherited(4);
     let warm_up = void_seccomp::inherited(5);
     process::set_name(c"void-zygote").map_err(|_| Failure::Gone)?;
@@ -60,6 +61,9 @@ fn prepare(setup: &Setup) -> Result<(&'static mut Template, Filter, Vec<Refused>
         let _ = process::stay_on(cpu);
     }
     memory::prepare_heap();
+    // Code on small pages is as good and slower.
+    let _ = memory::hold_own_code_ready();
+    imports::prepare_random();
     let mut lockdown = Lockdown::begin(setup.allow_weaker);
     lockdown
         .enter(Limits {
@@ -70,24 +74,28 @@ fn prepare(setup: &Setup) -> Result<(&'static mut Template, Filter, Vec<Refused>
         })
         .map_err(Failure::Refused)?;
     let engine = engine::engine().map_err(Failure::Unloadable)?;
-    warm(&engine, warm_up)?;
-    let template = engine::load(&engine, code, setup.mem_pages_max).map_err(Failure::Unloadable)?;
+    warm(&engine, warm_up, line)?;
+    let template = engine::load(&engine, code, setup.mem_pages_max, line, || crate::HEAP.begin())
+        .map_err(Failure::Unloadable)?;
     // For the life of the process: its files are closed below, which a destructor must not do again.
     let template = Box::leak(Box::new(template));
-    let run_filter = Filter::of(&[filter::RUN])
-        .map_err(|error| Failure::Unloadable(Unloadable::Engine(error.to_string())))?;
+    // A large allocation has the allocator put its heap in order. In a run that would copy a page here and there.
+    line.prepare_output();
     fork::keep_only_the_socket().map_err(|_| Failure::Gone)?;
-    let missing = lockdown
-        .finish(&[template.code()], SLOTS as u64 + 1, &[filter::RUN, filter::ZYGOTE_EXTRA])
+    let secret = Secret::new().map_err(|_| Failure::Gone)?;
+    let run = if template.has_wasi() { [filter::RUN, filter::WASI].concat() } else { filter::RUN.to_vec() };
+    let missing = Filter::guarded(&run, filter::ZYGOTE, &secret)
+        .map_err(Refused::from)
+        .and_then(|filter| lockdown.finish(&[template.code()], SLOTS as u64 + 1, filter))
         .map_err(Failure::Refused)?;
-    Ok((template, run_filter, missing))
+    Ok((template, secret, missing))
 }
 
 /// Calls a module of our own, once to its end and once into a trap: the engine makes its signal stack and its unwinder's
 /// tables at the first use, which must lie before the filter.
-fn warm(engine: &wasmtime::Engine, code: OwnedFd) -> Result<(), Failure> {
-    let mut template = engine::load(engine, code, 16).map_err(Failure::Unloadable)?;
-    for export in ["add", "trap"] {
+fn warm(engine: &wasmtime::Engine, code: OwnedFd, line: &Line) -> Result<(), Failure> {
+    let mut template = engine::load(engine, code, 16, line, || {}).map_err(Failure::Unloadable)?;
+    for export in ["add", "trap", "wasi"] {
         if let Some(function) = template.instance.get_func(&mut template.store, export) {
             let count = function.ty(&template.store).params().len();
             let arguments = vec![wasmtime::Val::I32(1); count];
@@ -97,41 +105,46 @@ fn warm(engine: &wasmtime::Engine, code: OwnedFd) -> Result<(), Failure> {
             std::hint::black_box(called.map_err(|error| format!("{error:?}")).err());
         }
     }
+    line.forget_output();
     Ok(())
 }
 
 fn serve(
-    wire: &mut Wire,
+    line: &Line,
     template: &'static mut Template,
-    filter: &Filter,
+    secret: Secret,
 ) -> Result<std::convert::Infallible, Failure> {
-    let mut children = Children { pids: [0; SLOTS], ended: Vec::with_capacity(SLOTS) };
+    let mut children = Children { secret, pids: [0; SLOTS], ended: Vec::with_capacity(SLOTS) };
+    let mut sockets = Vec::with_capacity(FORKS);
     loop {
-        let order = wire.receive_with_descriptors::<ToZygote>();
-        let Ok(Some((order, mut sockets))) = order else { return Err(Failure::Gone) };
+        let order = line.receive_with_descriptors::<ToZygote>(&children.secret, &mut sockets);
+        let Ok(Some(order)) = order else { return Err(Failure::Gone) };
         children.reap();
         let at_once = order == ToZygote::Reap;
         if let ToZygote::Fork { slots } = order {
             for slot in slots {
                 let Some(socket) = sockets.pop() else { return Err(Failure::Gone) };
-                match fork::fork(socket, &mut sockets, filter) {
-                    // Descriptor 3 is the run's socket now, so the same wire serves it.
-                    Ok(Side::Run) => run::serve(template, wire),
+                match fork::fork(&children.secret, socket) {
+                    // Descriptor 3 is the run's socket now, so the same line serves it.
+                    Ok(Side::Run) => run::serve(template, line),
                     Ok(Side::Zygote(pid)) => children.note(slot, pid),
                     Err(error) => {
                         let errno = error.raw_os_error().unwrap_or_default();
-                        wire.send(&FromZygote::ForkFailed { slot, errno }).map_err(|_| Failure::Gone)?;
+                        line.send(&FromZygote::ForkFailed { slot, errno }).map_err(|_| Failure::Gone)?;
                     }
                 }
             }
+            fork::close_received(&children.secret).map_err(|_| Failure::Gone)?;
         }
-        children.report(wire, at_once)?;
+        children.report(line, at_once)?;
     }
 }
 
 /// The run processes of this zygote. They are reaped when an order comes: a signal for each end would cost a
 /// wake-up, and the supervisor hears of an end by the run's own socket anyway.
 struct Children {
+    /// What the kernel wants to see for all that a run process may not do.
+    secret: Secret,
     /// By slot, their numbers here; 0 is free.
     pids: [i32; SLOTS],
     ended: Vec<Exited>,
@@ -145,7 +158,7 @@ impl Children {
     }
 
     fn reap(&mut self) {
-        while let Some(reaped) = fork::reap() {
+        while let Some(reaped) = fork::reap(&self.secret) {
             let found = self.pids.iter().position(|pid| *pid == reaped.pid);
             let Some(slot) = found.and_then(|slot| u8::try_from(slot).ok()) else { continue };
             self.pids[usize::from(slot)] = 0;
@@ -154,12 +167,12 @@ impl Children {
     }
 
     /// Ends as they should be are reported when there are enough of them to be worth a message.
-    fn report(&mut self, wire: &mut Wire, at_once: bool) -> Result<(), Failure> {
+    fn report(&mut self, line: &Line, at_once: bool) -> Result<(), Failure> {
         let due = at_once || self.ended.len() >= FORKS || self.ended.iter().any(|ended| ended.status != 0);
         if !due || self.ended.is_empty() {
             return Ok(());
         }
         let ended = std::mem::take(&mut self.ended);
-        wire.send(&FromZygote::Exited(ended)).map_err(|_| Failure::Gone)
+        line.send(&FromZygote::Exited(ended)).map_err(|_| Failure::Gone)
     }
 }

@@ -1,0 +1,259 @@
+//! The module `void`, as `docs/abi.md` has it.
+//!
+//! Pointers and lengths are checked first, all of them, whatever the call will come to; then sizes, then text. Only what
+//! passes is copied and becomes a call.
+
+use void_ipc::limits::{
+    EVENT_DATA_BYTES, EVENT_NAME_BYTES, FETCH_BODY_BYTES, FETCH_HEADERS, FETCH_HEADERS_BYTES, KEY_BYTES,
+    METHOD_BYTES, URL_BYTES, VALUE_BYTES,
+};
+use void_ipc::message::{Call, Fetch, Header, Key, Refusal};
+use wasmtime::{Caller, Linker, Result};
+
+use super::calls::{Answer, Kept};
+use super::{Fault, memory};
+use crate::engine::RunState;
+
+/// The name under which these functions are imported.
+pub(super) const MODULE: &str = "void";
+
+const NOT_FOUND: i32 = -5;
+
+/// Adds them.
+///
+/// # Errors
+/// One is defined already.
+pub(super) fn add(linker: &mut Linker<RunState>) -> Result<()> {
+    linker.func_wrap(MODULE, "emit", emit)?;
+    linker.func_wrap(MODULE, "kv_get", kv_get)?;
+    linker.func_wrap(MODULE, "kv_set", kv_set)?;
+    linker.func_wrap(MODULE, "kv_delete", kv_delete)?;
+    linker.func_wrap(MODULE, "http_fetch", http_fetch)?;
+    linker.func_wrap(MODULE, "http_headers", http_headers)?;
+    linker.func_wrap(MODULE, "http_body_len", http_body_len)?;
+    linker.func_wrap(MODULE, "http_body", http_body)?;
+    Ok(())
+}
+
+fn emit(
+    mut caller: Caller<'_, RunState>,
+    event: i32,
+    event_len: i32,
+    data: i32,
+    data_len: i32,
+) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.emit")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let event = Bytes::at(bytes, "void.emit", "event", event, event_len)?;
+    let data = Bytes::at(bytes, "void.emit", "data", data, data_len)?;
+    Ok(call(state, || {
+        Ok(Call::Emit { event: event.text(EVENT_NAME_BYTES)?, data: data.owned(EVENT_DATA_BYTES)? })
+    }))
+}
+
+#[allow(clippy::too_many_arguments, reason = "the guest's parameters, one for one")]
+fn kv_get(
+    mut caller: Caller<'_, RunState>,
+    namespace: i32,
+    namespace_len: i32,
+    key: i32,
+    key_len: i32,
+    value: i32,
+    value_cap: i32,
+) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.kv_get")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let namespace = Bytes::at(bytes, "void.kv_get", "ns", namespace, namespace_len)?;
+    let key = Bytes::at(bytes, "void.kv_get", "key", key, key_len)?;
+    let room = memory::span(bytes, "void.kv_get", "value", value, value_cap)?;
+    let answer = match key_of(&namespace, &key) {
+        Ok(key) => state.call(Call::KvGet(key)),
+        Err(refusal) => Answer::Refused(refusal),
+    };
+    match answer {
+        Answer::Value(Some(found)) => Ok(hand_out(&mut bytes[room], &found)),
+        Answer::Value(None) => Ok(NOT_FOUND),
+        other => Ok(code(&other)),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the guest's parameters, one for one")]
+fn kv_set(
+    mut caller: Caller<'_, RunState>,
+    namespace: i32,
+    namespace_len: i32,
+    key: i32,
+    key_len: i32,
+    value: i32,
+    value_len: i32,
+) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.kv_set")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let namespace = Bytes::at(bytes, "void.kv_set", "ns", namespace, namespace_len)?;
+    let key = Bytes::at(bytes, "void.kv_set", "key", key, key_len)?;
+    let value = Bytes::at(bytes, "void.kv_set", "value", value, value_len)?;
+    Ok(call(state, || Ok(Call::KvSet { key: key_of(&namespace, &key)?, value: value.owned(VALUE_BYTES)? })))
+}
+
+fn kv_delete(
+    mut caller: Caller<'_, RunState>,
+    namespace: i32,
+    namespace_len: i32,
+    key: i32,
+    key_len: i32,
+) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.kv_delete")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let namespace = Bytes::at(bytes, "void.kv_delete", "ns", namespace, namespace_len)?;
+    let key = Bytes::at(bytes, "void.kv_delete", "key", key, key_len)?;
+    Ok(call(state, || Ok(Call::KvDelete(key_of(&namespace, &key)?))))
+}
+
+#[allow(clippy::too_many_arguments, reason = "the guest's parameters, one for one")]
+fn http_fetch(
+    mut caller: Caller<'_, RunState>,
+    method: i32,
+    method_len: i32,
+    url: i32,
+    url_len: i32,
+    headers: i32,
+    headers_len: i32,
+    body: i32,
+    body_len: i32,
+) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.http_fetch")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let method = Bytes::at(bytes, "void.http_fetch", "method", method, method_len)?;
+    let url = Bytes::at(bytes, "void.http_fetch", "url", url, url_len)?;
+    let headers = Bytes::at(bytes, "void.http_fetch", "headers", headers, headers_len)?;
+    let body = Bytes::at(bytes, "void.http_fetch", "body", body, body_len)?;
+    state.calls.kept = None;
+    Ok(call(state, || {
+        // What is too large is so before anything of it is looked at.
+        let (url, body) = (url.text(URL_BYTES), body.owned(FETCH_BODY_BYTES)?);
+        Ok(Call::Fetch(Fetch {
+            method: method.text(METHOD_BYTES).map_err(|_| Refusal::Invalid)?,
+            headers: header_fields(headers.bounded(FETCH_HEADERS_BYTES)?)?,
+            url: url?,
+            body,
+        }))
+    }))
+}
+
+fn http_headers(mut caller: Caller<'_, RunState>, out: i32, out_cap: i32) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.http_headers")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let room = memory::span(bytes, "void.http_headers", "out", out, out_cap)?;
+    Ok(kept(state).map_or(NOT_FOUND, |kept| hand_out(&mut bytes[room], &kept.headers)))
+}
+
+fn http_body_len(caller: Caller<'_, RunState>) -> i32 {
+    kept(caller.data()).map_or(NOT_FOUND, |kept| length(kept.body.len()))
+}
+
+fn http_body(mut caller: Caller<'_, RunState>, offset: i32, out: i32, out_cap: i32) -> Result<i32> {
+    let memory = memory::exported(&mut caller, "void.http_body")?;
+    let (bytes, state) = memory.data_and_store_mut(&mut caller);
+    let room = memory::span(bytes, "void.http_body", "out", out, out_cap)?;
+    let Some(kept) = kept(state) else { return Ok(NOT_FOUND) };
+    let rest = kept.body.get(offset.cast_unsigned() as usize..).unwrap_or_default();
+    let now = &rest[..rest.len().min(room.len())];
+    bytes[room][..now.len()].copy_from_slice(now);
+    Ok(length(now.len()))
+}
+
+/// Bytes of the guest's memory that lie inside it.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn at(memory: &'a [u8], function: &str, what: &str, pointer: i32, length: i32) -> Result<Self, Fault> {
+        memory::span(memory, function, what, pointer, length).map(|span| Bytes(&memory[span]))
+    }
+
+    fn bounded(&self, max: usize) -> Result<&'a [u8], Refusal> {
+        if self.0.len() > max { Err(Refusal::TooLarge) } else { Ok(self.0) }
+    }
+
+    fn owned(&self, max: usize) -> Result<Vec<u8>, Refusal> {
+        self.bounded(max).map(<[u8]>::to_vec)
+    }
+
+    fn text(&self, max: usize) -> Result<String, Refusal> {
+        let text = std::str::from_utf8(self.bounded(max)?).map_err(|_| Refusal::Invalid)?;
+        Ok(text.to_owned())
+    }
+}
+
+fn key_of(namespace: &Bytes<'_>, key: &Bytes<'_>) -> Result<Key, Refusal> {
+    Ok(Key { namespace: namespace.text(KEY_BYTES)?, key: key.text(KEY_BYTES)? })
+}
+
+/// Lines of `name: value`, each ended by a line feed. Whether they are names and values is policy's to say.
+fn header_fields(text: &[u8]) -> Result<Vec<Header>, Refusal> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lines = text.strip_suffix(b"\n").ok_or(Refusal::Invalid)?;
+    if lines.iter().filter(|byte| **byte == b'\n').count() >= FETCH_HEADERS {
+        return Err(Refusal::TooLarge);
+    }
+    let field = |line: &[u8]| {
+        let colon = line.iter().position(|byte| *byte == b':').ok_or(Refusal::Invalid)?;
+        let name = std::str::from_utf8(&line[..colon]).map_err(|_| Refusal::Invalid)?;
+        Ok(Header { name: name.to_owned(), value: without_blanks(&line[colon + 1..]).to_vec() })
+    };
+    lines.split(|byte| *byte == b'\n').map(field).collect()
+}
+
+/// Without the spaces and tabs around it (RFC 9110, 5.5).
+fn without_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+fn call(state: &mut RunState, made: impl FnOnce() -> Result<Call, Refusal>) -> i32 {
+    match made() {
+        Ok(made) => code(&state.call(made)),
+        Err(refusal) => code(&Answer::Refused(refusal)),
+    }
+}
+
+/// The answer as the guest sees it.
+fn code(answer: &Answer) -> i32 {
+    match answer {
+        Answer::Done => 0,
+        Answer::Deleted(was_there) => i32::from(*was_there),
+        Answer::Fetched(status) => i32::from(*status),
+        // Only kv_get is answered with a value, and it writes it.
+        Answer::Value(_) => void_seccomp::exit(1),
+        Answer::Refused(refusal) => match refusal {
+            Refusal::Denied => -1,
+            Refusal::RateLimited => -2,
+            Refusal::TooLarge => -3,
+            Refusal::Invalid => -4,
+            Refusal::Full => -6,
+            Refusal::TimedOut => -7,
+            Refusal::Unreachable => -8,
+            Refusal::Unavailable => -9,
+        },
+    }
+}
+
+/// Writes `found` where it fits, and says how long it is in any case.
+fn hand_out(room: &mut [u8], found: &[u8]) -> i32 {
+    if let Some(room) = room.get_mut(..found.len()) {
+        room.copy_from_slice(found);
+    }
+    length(found.len())
+}
+
+fn length(length: usize) -> i32 {
+    // All that is kept came over the wire in pieces that sum up to far less.
+    i32::try_from(length).unwrap_or(i32::MAX)
+}
+
+fn kept(state: &RunState) -> Option<&Kept> {
+    state.calls.kept.as_ref()
+}
