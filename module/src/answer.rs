@@ -55,6 +55,8 @@ pub struct Answer {
     pub name: String,
     /// What it said, as a clause without a full stop.
     pub said: String,
+    /// It was not asked, because of what happened before.
+    pub left_out: bool,
 }
 
 impl fmt::Display for Answer {

@@ -66,7 +66,7 @@ impl Source for Cache {
         "cache"
     }
 
-    fn fetch<'a>(&'a self, want: &'a Want) -> Fetch<'a> {
+    fn fetch<'a>(&'a self, want: &'a Want, _tenant: &'a str) -> Fetch<'a> {
         let (inner, want) = (self.inner.clone(), *want);
         Box::pin(blocking(move || inner.read(&want)))
     }

@@ -16,6 +16,13 @@ const MAX_BLOCKS: usize = 65_536;
 /// The header holds a few CIDs.
 const MAX_HEADER: usize = 64 << 10;
 
+/// Whether it begins as a CAR of any version does.
+pub(crate) fn is_one(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    varint::take_prefixed(&mut rest)
+        .is_some_and(|header| header.len() <= MAX_HEADER && version(header).is_some())
+}
+
 /// The blocks by the digest that stands before each; the first of several counts. Blocks under CIDs that cannot be
 /// verified here are passed over.
 pub(crate) fn read(car: &Bytes) -> Result<HashMap<Digest, Bytes>, String> {

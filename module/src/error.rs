@@ -111,8 +111,12 @@ impl ResolveError {
 
     /// Puts the uploads' answer before those of the shared sources.
     pub(crate) fn after_uploads(self, miss: Miss) -> Self {
-        let uploads =
-            Answer { source: SourceKind::Uploads, name: "uploads".to_owned(), said: miss.said().to_owned() };
+        let uploads = Answer {
+            source: SourceKind::Uploads,
+            name: "uploads".to_owned(),
+            said: miss.said().to_owned(),
+            left_out: false,
+        };
         let join = |answers: Vec<Answer>| std::iter::once(uploads).chain(answers).collect();
         match self {
             Self::NotFound { what, answers } if matches!(miss, Miss::Lied(_)) => {

@@ -24,6 +24,8 @@ pub(crate) enum Key {
     Upload(Box<str>, Want),
     /// From the sources that all tenants share.
     Shared(Want),
+    /// From these, for a tenant for whom more of them are asked than for who began the shared one.
+    Own(Box<str>, Want),
 }
 
 /// `None` while it is under way.

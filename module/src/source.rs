@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::answer::{Miss, SourceKind};
 use crate::verify::Verified;
@@ -35,14 +36,24 @@ pub(crate) trait Source: Send + Sync {
     /// Its name in answers; no host path.
     fn name(&self) -> &str;
 
-    /// Looks for the module. Only verified bytes can be returned.
-    fn fetch<'a>(&'a self, want: &'a Want) -> Fetch<'a>;
+    /// Looks for the module, for a tenant. Only verified bytes can be returned. What is found is found for all; the
+    /// tenant matters for what its asking may cost the others.
+    fn fetch<'a>(&'a self, want: &'a Want, tenant: &'a str) -> Fetch<'a>;
 }
 
-/// Runs blocking work on the runtime's blocking threads.
+/// Blocking work that may be done where the asking runs, at once: see [`blocking`].
+const IN_PLACE: usize = 4;
+static PLACES: Semaphore = Semaphore::const_new(IN_PLACE);
+
+/// Runs blocking work so that the runtime goes on. Where it can it is done on the thread that asks, while another takes
+/// over the runtime: two wake-ups less, which cost more than a small file does. Where too much is done so already (a
+/// disk that hangs), on the blocking threads.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Miss> + Send + 'static,
 ) -> Result<T, Miss> {
+    if let Ok(_place) = PLACES.try_acquire() {
+        return tokio::task::block_in_place(work);
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_) => Err(Miss::Failed("could not be read, by a fault of the service".to_owned())),

@@ -101,14 +101,20 @@ impl Supply {
             sources.push(cache.clone());
         }
         if let Some(address) = &config.ipfs_api {
-            sources.push(Arc::new(Remote::new(Kubo::new(address, max_file)?, config.fetch_timeout)));
+            sources.push(Arc::new(Remote::new(
+                Kubo::new(address, max_file, config.fetch_timeout)?,
+                config.fetch_timeout,
+            )));
         }
         for address in &config.gateways {
-            sources.push(Arc::new(Remote::new(Gateway::new(address, max_file)?, config.fetch_timeout)));
+            sources.push(Arc::new(Remote::new(
+                Gateway::new(address, max_file, config.fetch_timeout)?,
+                config.fetch_timeout,
+            )));
         }
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(8)
+            .max_blocking_threads(12)
             .thread_name("module-supply")
             .enable_all()
             .build()
@@ -145,6 +151,7 @@ impl Supply {
             source: SourceKind::Manifest,
             name: self.inner.manifests.name().to_owned(),
             said,
+            left_out: false,
         };
         let Some(on) = self.handle() else { return Err(ResolveError::Internal { what }) };
         let (claim, index) = self.inner.manifests.ast(on, digest).await;
@@ -180,18 +187,28 @@ impl Supply {
                 Err(miss) => said = miss,
             }
         }
-        let inner = self.inner.clone();
-        let (owner, wanted) = (tenant.to_owned(), *want);
-        let outcome = match self.handle() {
-            Some(on) => {
-                let landed = || self.inner.remembered(tenant, want);
-                let fetch = move || async move { inner.fetch(&owner, &wanted).await };
-                self.inner.flights.join(on, Key::Shared(*want), landed, fetch).await
-            }
-            None => None,
-        };
-        let outcome = outcome.unwrap_or_else(|| Err(ResolveError::Internal { what: want.to_string() }));
+        let (mut outcome, own) = self.shared(tenant, want, Key::Shared(*want)).await;
+        // A source may be left out for who began the fetch and not for this tenant.
+        let left_out = |error: &ResolveError| error.answers().iter().any(|answer| answer.left_out);
+        if !own && outcome.as_ref().is_err_and(left_out) {
+            (outcome, _) = self.shared(tenant, want, Key::Own(tenant.into(), *want)).await;
+        }
         outcome.map_err(|error| error.after_uploads(said))
+    }
+
+    /// Asks the shared sources, or waits for who does so already. With it, whether the asking was this call's own.
+    async fn shared(&self, tenant: &str, want: &Want, key: Key) -> (Outcome, bool) {
+        let fault = || Err(ResolveError::Internal { what: want.to_string() });
+        let Some(on) = self.handle() else { return (fault(), true) };
+        let (inner, owner, wanted) = (self.inner.clone(), tenant.to_owned(), *want);
+        let mut own = false;
+        let landed = || self.inner.remembered(tenant, want);
+        let fetch = || {
+            own = true;
+            async move { inner.fetch(&owner, &wanted).await }
+        };
+        let outcome = self.inner.flights.join(on, key, landed, fetch).await;
+        (outcome.unwrap_or_else(fault), own)
     }
 
     /// Reads a tenant's own upload. The error is what the uploads answer.
@@ -269,7 +286,9 @@ impl Inner {
         let owner = tenant.clone();
         let read = tokio::task::spawn_blocking(move || inner.uploads.read(&owner, &digest)).await;
         let what = Want::Raw(digest).to_string();
-        let answer = |said| vec![Answer { source: SourceKind::Uploads, name: "uploads".to_owned(), said }];
+        let answer = |said| {
+            vec![Answer { source: SourceKind::Uploads, name: "uploads".to_owned(), said, left_out: false }]
+        };
         let trouble = match read {
             Ok(Ok(verified)) => {
                 self.stats.found(SourceKind::Uploads, verified.bytes().len());
@@ -300,7 +319,7 @@ impl Inner {
             if network && turn.is_none() {
                 turn = Some(self.turn(tenant).await);
             }
-            match source.fetch(want).await {
+            match source.fetch(want, tenant).await {
                 Ok(found) => {
                     self.stats.found(kind, found.module.bytes().len());
                     if let (true, Some(cache)) = (network, &self.cache) {
@@ -317,7 +336,9 @@ impl Inner {
                     tracing::debug!(%want, source = source.name(), said = miss.said(), "source did not deliver");
                     let final_word = matches!(miss, Miss::Invalid(_));
                     let said = miss.said().to_owned();
-                    misses.push((miss, Answer { source: kind, name: source.name().to_owned(), said }));
+                    let left_out = matches!(miss, Miss::LeftOut(_));
+                    let answer = Answer { source: kind, name: source.name().to_owned(), said, left_out };
+                    misses.push((miss, answer));
                     if final_word {
                         break;
                     }

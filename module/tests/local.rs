@@ -243,6 +243,52 @@ async fn a_cache_that_cannot_be_written_costs_no_run() {
     until(async || supply.stats().cache_write_errors == 1).await;
 }
 
+/// A file system in memory that is too small for any module, and then read-only. Unmounted when it is dropped.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: std::path::PathBuf) -> Option<Self> {
+        std::fs::create_dir_all(&folder).unwrap();
+        let options = "size=4k,nr_inodes=64";
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&folder)
+            .output();
+        match mount {
+            Ok(output) if output.status.success() => Some(Self(folder)),
+            other => {
+                eprintln!("SKIPPED: no file system can be mounted here: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_cache_folder_that_is_full_or_read_only_costs_no_run() {
+    let (top, mut config) = fresh();
+    let Some(disk) = SmallDisk::mount(top.path().join("cache")) else { return };
+    let modules = [vec![1; 20_000], vec![2; 20_000]];
+    let blocks = modules.iter().map(|module| (raw(module).to_string(), module.clone())).collect();
+    let server = gateway(blocks, None).await;
+    config.gateways = vec![server.url.clone()];
+    let supply = supply(config);
+    supply.resolve("default", &by_bytes(&modules[0])).await.unwrap();
+    until(async || supply.stats().cache_write_errors == 1).await;
+    assert!(!laid(&disk.0, raw(&modules[0]).as_str(), "wasm").exists(), "whole or not at all");
+
+    let status = std::process::Command::new("mount").args(["-o", "remount,ro,size=1m"]).arg(&disk.0).status();
+    assert!(status.unwrap().success());
+    supply.resolve("default", &by_bytes(&modules[1])).await.unwrap();
+    until(async || supply.stats().cache_write_errors == 2).await;
+}
+
 #[tokio::test]
 async fn memory_answers_without_the_disk_and_keeps_its_bound() {
     let (top, mut config) = fresh();

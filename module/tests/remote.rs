@@ -261,6 +261,58 @@ async fn one_tenants_unknown_modules_do_not_keep_the_others_waiting() {
     flood.into_iter().for_each(|task| task.abort());
 }
 
+#[tokio::test]
+async fn one_tenants_time_outs_take_a_source_from_that_tenant_alone() {
+    let cid = raw(MODULE).to_string();
+    let slow = move |request: &str| {
+        if request.contains(&cid) {
+            Reply::Late(Duration::from_millis(50), MODULE.to_vec())
+        } else {
+            Reply::Hang
+        }
+    };
+    let server = Server::start(slow).await;
+    let (_top, mut config) = fresh();
+    config.fetch_timeout = Duration::from_millis(200);
+    config.gateways = vec![server.url.clone()];
+    let supply = supply(config);
+    for n in 0..3 {
+        let error = supply.resolve("loud", &by_bytes(&[n])).await.unwrap_err();
+        assert!(error.to_string().contains("did not deliver within 200 ms"), "{error}");
+    }
+    // The quiet one comes while the loud one is being told no: it has a fetch of its own then.
+    let (loud_target, quiet_target) = (by_bytes(MODULE), by_bytes(MODULE));
+    let (loud, quiet) =
+        tokio::join!(supply.resolve("loud", &loud_target), supply.resolve("quiet", &quiet_target));
+    assert_eq!(quiet.unwrap().bytes, MODULE);
+    // Whether the loud one's look came before or after that, it has not asked the gateway.
+    if let Err(error) = loud {
+        assert!(error.to_string().contains("left out for 1 s"), "{error}");
+        assert!(error.answers().iter().any(|answer| answer.left_out));
+    }
+    assert_eq!(server.seen().len(), 4, "{:?}", server.seen());
+}
+
+#[tokio::test]
+async fn a_source_that_accepts_no_connection_is_left_out_for_all() {
+    // A full queue of connections that nobody accepts: the kernel answers no further one.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+        filling.push(stream);
+        assert!(filling.len() < 10_000, "the queue has an end");
+    }
+    let (_top, mut config) = fresh();
+    config.fetch_timeout = Duration::from_millis(400);
+    config.gateways = vec![format!("http://{address}")];
+    let supply = supply(config);
+    let first = supply.resolve("one", &by_bytes(MODULE)).await.unwrap_err();
+    assert!(first.to_string().contains("cannot be reached"), "{first}");
+    let second = supply.resolve("another", &by_bytes(OTHER)).await.unwrap_err();
+    assert!(second.to_string().contains("left out for 1 s"), "{second}");
+}
+
 #[test]
 fn addresses_that_cannot_be_used_are_refused_at_the_start() {
     let start = |change: fn(&mut SupplyConfig)| {

@@ -5,7 +5,10 @@ mod support;
 
 use std::collections::HashMap;
 
-use support::{Gene, Vector, by_cid, digest, fresh, gateway, kubo, laid, manifest, put, supply, vectors};
+use support::{
+    Gene, Reply, Server, Vector, asked_cid, by_cid, digest, fresh, gateway, kubo, laid, manifest, put,
+    supply, vectors,
+};
 use void_api::Reason;
 use void_module::{Module, SourceKind};
 
@@ -170,4 +173,67 @@ async fn a_whole_file_is_recognised_by_its_root_as_the_common_importers_cut_it()
         seen += 1;
     }
     assert!(seen >= 5);
+}
+
+/// What a gateway answers to a request for a CAR, while it has the blocks.
+#[tokio::test]
+async fn a_gateway_without_cars_is_walked_block_by_block_whatever_it_says_of_them() {
+    let vector = files().find(|vector| vector.name == "v0-levels").unwrap();
+    let (blocks, content) = (vector.blocks(), vector.content());
+    let root = blocks[&vector.v1()].clone();
+    let answers = [
+        Reply::Status(404),
+        Reply::Status(406),
+        Reply::Status(410),
+        Reply::Status(400),
+        Reply::Status(500),
+        Reply::Redirect("http://elsewhere.example/".into()),
+        // One that does not look at the form that is asked for: the block, the file, a page.
+        Reply::Bytes(root),
+        Reply::Bytes(content),
+        Reply::Html("<h1>hello</h1>".into()),
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let blocks = blocks.clone();
+        let server = Server::start(move |request| {
+            if request.contains("format=car") {
+                return answer.clone();
+            }
+            blocks.get(asked_cid(request)).map_or(Reply::Status(404), |bytes| Reply::Bytes(bytes.clone()))
+        })
+        .await;
+        let (_top, mut config) = fresh();
+        config.gateways = vec![server.url.clone()];
+        let module = supply(config).resolve("default", &vector.target()).await;
+        check(&vector, &module.unwrap_or_else(|error| panic!("answer {number}: {error}")));
+        let roots = server.seen().iter().filter(|request| asked_cid(request) == vector.cid).count();
+        assert!(roots <= 2, "the root is asked for once as a CAR and once as a block: {:?}", server.seen());
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_overloaded_is_not_asked_block_by_block() {
+    let vector = files().find(|vector| vector.name == "v0-levels").unwrap();
+    let server = Server::start(|_| Reply::RetryAfter(429, 7)).await;
+    let (_top, mut config) = fresh();
+    config.gateways = vec![server.url.clone()];
+    supply(config).resolve("default", &vector.target()).await.unwrap_err();
+    assert_eq!(server.seen().len(), 1);
+}
+
+/// No DAG can have a cycle without a broken hash, so this is how one is feigned: every link leads to the root again.
+#[tokio::test]
+async fn a_circle_of_blocks_is_a_lie_at_its_first_link() {
+    let vector = files().find(|vector| vector.name == "v0-levels").unwrap();
+    let root = vector.blocks()[&vector.v1()].clone();
+    let server = Server::start(move |request| match request.contains("format=car") {
+        true => Reply::Status(406),
+        false => Reply::Bytes(root.clone()),
+    })
+    .await;
+    let (_top, mut config) = fresh();
+    config.gateways = vec![server.url.clone()];
+    let error = supply(config).resolve("default", &vector.target()).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::ModuleUnverified, "{error}");
+    assert!(server.seen().len() < 16, "{:?}", server.seen());
 }

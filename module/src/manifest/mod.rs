@@ -165,7 +165,7 @@ impl Source for Manifests {
         "manifests"
     }
 
-    fn fetch<'a>(&'a self, want: &'a Want) -> Fetch<'a> {
+    fn fetch<'a>(&'a self, want: &'a Want, _tenant: &'a str) -> Fetch<'a> {
         Box::pin(async move {
             let mut index = self.inner.look(self.inner.recheck).await;
             if index.places(want).is_empty() {

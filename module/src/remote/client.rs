@@ -15,12 +15,17 @@ use crate::verify::{Collector, Digest, Verified};
 const MAX_REDIRECTS: usize = 3;
 
 /// Makes the client. `None` where the machine lacks what TLS needs; the source then says so when asked, since a
-/// gateway that cannot be used is no reason for the service not to start.
-pub(super) fn build() -> Option<Client> {
+/// gateway that cannot be used is no reason for the service not to start. `timeout`: for one module.
+pub(super) fn build(timeout: Duration) -> Option<Client> {
     // Refused when the process has a provider already, which then serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder()
         .no_proxy()
+        // What is compared with a digest is what was sent.
+        .no_gzip()
+        .no_deflate()
+        // A source that accepts no connection for so long is at fault itself, whatever is asked of it.
+        .connect_timeout(timeout / 2)
         .redirect(Policy::custom(follow))
         .pool_max_idle_per_host(4)
         .user_agent(concat!("void-wasm/", env!("CARGO_PKG_VERSION")))

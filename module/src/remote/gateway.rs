@@ -1,6 +1,8 @@
 //! A trustless HTTP gateway: one block by `?format=raw`, a DAG by `?format=car`, as the IPFS specifications say.
 //! "Trustless" is meant: nothing it sends is taken before its hash was compared.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use reqwest::header::ACCEPT;
 use reqwest::{Client, Url};
@@ -8,6 +10,7 @@ use reqwest::{Client, Url};
 use super::kubo::base;
 use super::{Protocol, Refusal, client, walk};
 use crate::answer::SourceKind;
+use crate::car;
 use crate::error::SupplyError;
 use crate::source::{Found, blocking};
 use crate::unixfs::{self, MAX_BLOCK};
@@ -19,8 +22,20 @@ const CAR: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
 
 /// Not there, gone, or withheld by law.
 const ABSENT: [u16; 3] = [404, 410, 451];
-/// Answers of a gateway that does not make CARs; its blocks can still be had one by one.
-const NO_CAR: [u16; 4] = [400, 406, 415, 501];
+/// Answers to a request for a CAR that are about the gateway or the content, and not about the form: too slow, too many
+/// requests, withheld, overloaded. After any other (400, 404, 406, 410, 501, a redirect) the blocks may still be had
+/// one by one.
+const FINAL: [u16; 6] = [408, 429, 451, 503, 504, 524];
+
+/// What came of a request for a CAR.
+enum Car {
+    /// The file, complete.
+    File(Found),
+    /// The root block alone.
+    Root(Block),
+    /// No CAR.
+    None,
+}
 
 /// A gateway.
 pub(crate) struct Gateway {
@@ -32,7 +47,7 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     /// `address` is the gateway's URL, with or without `/ipfs` at its end.
-    pub(crate) fn new(address: &str, max_file: u64) -> Result<Self, SupplyError> {
+    pub(crate) fn new(address: &str, max_file: u64, timeout: Duration) -> Result<Self, SupplyError> {
         let mut base = base(address).ok_or_else(|| SupplyError::BadAddress {
             variable: "FNPM_HTTP_GATEWAYS",
             value: address.to_owned(),
@@ -45,7 +60,7 @@ impl Gateway {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        Ok(Self { base, name, client: client::build(), max_file })
+        Ok(Self { base, name, client: client::build(timeout), max_file })
     }
 
     fn request(&self, want: &Want, format: &str, accept: &str) -> Result<reqwest::RequestBuilder, Refusal> {
@@ -65,17 +80,36 @@ impl Gateway {
         (want, self.bytes(&want, MAX_BLOCK).await.map(Block::from))
     }
 
-    /// The DAG in one answer; `None` where the gateway does not make such answers.
-    async fn car(&self, want: &Want) -> Result<Option<Found>, Refusal> {
+    /// The DAG in one answer. A gateway that does not make CARs may answer with an error, with the root block, or with
+    /// anything else.
+    async fn car(&self, want: &Want) -> Result<Car, Refusal> {
         let request = self.request(want, "format=car&dag-scope=entity", CAR)?;
         let response = match client::send(request, &ABSENT).await {
             Ok(response) => response,
-            Err(Refusal { status: Some(status), .. }) if NO_CAR.contains(&status) => return Ok(None),
+            Err(Refusal { status: Some(status), .. }) if !FINAL.contains(&status) => return Ok(Car::None),
             Err(refusal) => return Err(refusal),
         };
         let body = client::unverified(response, unixfs::fetch_cap(self.max_file)).await?;
+        if body.len() as u64 <= MAX_BLOCK
+            && let Some(root) = Block::check(body.clone(), want.digest())
+        {
+            return Ok(Car::Root(root));
+        }
+        if !car::is_one(&body) {
+            return Ok(Car::None);
+        }
         let (want, max_file) = (*want, self.max_file);
-        Ok(Some(blocking(move || unixfs::from_car(&want, body, max_file)).await?))
+        blocking(move || unixfs::from_car(&want, body, max_file)).await.map(Car::File).map_err(Refusal::from)
+    }
+
+    /// The file under a root block: in one answer, or block by block.
+    async fn dag(&self, want: &Want) -> Result<Found, Refusal> {
+        let root = match self.car(want).await? {
+            Car::File(found) => return Ok(found),
+            Car::Root(root) => Some(root),
+            Car::None => None,
+        };
+        walk::walk(want, root, self.max_file, |want| self.block(want)).await
     }
 }
 
@@ -92,10 +126,7 @@ impl Protocol for Gateway {
         Box::pin(async move {
             match want {
                 Want::Raw(_) => Ok(self.bytes(want, self.max_file).await?.into()),
-                Want::Dag(_) => match self.car(want).await? {
-                    Some(found) => Ok(found),
-                    None => walk::walk(want, self.max_file, |want| self.block(want)).await,
-                },
+                Want::Dag(_) => self.dag(want).await,
             }
         })
     }

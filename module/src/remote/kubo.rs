@@ -1,5 +1,7 @@
 //! A Kubo node's RPC: `POST /api/v0/block/get?arg=<cid>` gives one block.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use reqwest::{Client, Url};
 
@@ -23,7 +25,7 @@ pub(crate) struct Kubo {
 
 impl Kubo {
     /// `address` is a URL or a multiaddr.
-    pub(crate) fn new(address: &str, max_file: u64) -> Result<Self, SupplyError> {
+    pub(crate) fn new(address: &str, max_file: u64, timeout: Duration) -> Result<Self, SupplyError> {
         let refusal = || SupplyError::BadAddress {
             variable: "FNPM_IPFS_API",
             value: address.to_owned(),
@@ -37,7 +39,7 @@ impl Kubo {
         let mut url = base(&text).ok_or_else(refusal)?;
         let path = url.path().trim_end_matches('/').trim_end_matches("/api/v0").to_owned();
         url.set_path(&format!("{path}/api/v0/block/get"));
-        Ok(Self { url, client: client::build(), max_file })
+        Ok(Self { url, client: client::build(timeout), max_file })
     }
 
     async fn bytes(&self, want: &Want, cap: u64) -> Result<Verified, Refusal> {
@@ -67,7 +69,7 @@ impl Protocol for Kubo {
         Box::pin(async move {
             match want {
                 Want::Raw(_) => Ok(self.bytes(want, self.max_file).await?.into()),
-                Want::Dag(_) => walk::walk(want, self.max_file, |want| self.block(want)).await,
+                Want::Dag(_) => walk::walk(want, None, self.max_file, |want| self.block(want)).await,
             }
         })
     }
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn addresses_in_both_forms() {
-        let url = |text: &str| Kubo::new(text, 1).map(|kubo| kubo.url.to_string());
+        let url = |text: &str| Kubo::new(text, 1, Duration::from_secs(1)).map(|kubo| kubo.url.to_string());
         for (given, path) in [
             ("http://127.0.0.1:5001", "http://127.0.0.1:5001/api/v0/block/get"),
             ("http://127.0.0.1:5001/api/v0/", "http://127.0.0.1:5001/api/v0/block/get"),

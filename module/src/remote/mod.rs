@@ -52,15 +52,15 @@ impl<P: Protocol> Remote<P> {
         Self { protocol, timeout, cooling: Cooling::default() }
     }
 
-    async fn ask(&self, want: &Want) -> Result<Found, Miss> {
-        if let Some(left) = self.cooling.left_out(Instant::now()) {
+    async fn ask(&self, want: &Want, tenant: &str) -> Result<Found, Miss> {
+        if let Some(left) = self.cooling.left_out(Instant::now(), tenant) {
             let seconds = left.as_secs() + 1;
             return Err(Miss::LeftOut(format!("failed before and is left out for {seconds} s more")));
         }
         let answer = tokio::time::timeout(self.timeout, self.protocol.get(want)).await;
         let refusal = match answer {
             Ok(Ok(found)) => {
-                self.cooling.answered();
+                self.cooling.answered(tenant);
                 return Ok(found);
             }
             Ok(Err(refusal)) => refusal,
@@ -71,8 +71,8 @@ impl<P: Protocol> Remote<P> {
         };
         match &refusal.miss {
             // The answer of a healthy source. A DAG out of bounds is the DAG's fault: its blocks were verified.
-            Miss::Absent(_) | Miss::Invalid(_) => self.cooling.answered(),
-            Miss::Silent(_) => self.cooling.silent(Instant::now()),
+            Miss::Absent(_) | Miss::Invalid(_) => self.cooling.answered(tenant),
+            Miss::Silent(_) => self.cooling.silent(Instant::now(), tenant),
             Miss::Failed(_) | Miss::Lied(_) => self.cooling.failed(Instant::now(), refusal.pause),
             // A large module may well be there; that alone says nothing about the source.
             Miss::TooLarge(_) | Miss::LeftOut(_) => {}
@@ -90,7 +90,7 @@ impl<P: Protocol> Source for Remote<P> {
         self.protocol.name()
     }
 
-    fn fetch<'a>(&'a self, want: &'a Want) -> Fetch<'a> {
-        Box::pin(self.ask(want))
+    fn fetch<'a>(&'a self, want: &'a Want, tenant: &'a str) -> Fetch<'a> {
+        Box::pin(self.ask(want, tenant))
     }
 }

@@ -15,15 +15,20 @@ use crate::want::Want;
 /// Blocks asked for at once, so that a chunked file does not take a round trip for each chunk.
 const AHEAD: usize = 8;
 
-/// Walks from `root`, with `fetch` for each block.
-pub(super) async fn walk<F>(root: &Want, max_file: u64, fetch: impl Fn(Want) -> F) -> Result<Found, Refusal>
+/// Walks from `root`, with `fetch` for each block but the root's own where it is `known`.
+pub(super) async fn walk<F>(
+    root: &Want,
+    known: Option<Block>,
+    max_file: u64,
+    fetch: impl Fn(Want) -> F,
+) -> Result<Found, Refusal>
 where
     F: Future<Output = (Want, Result<Block, Refusal>)>,
 {
     let mut walk = Walk::new(*root, max_file);
     let mut asked = FuturesUnordered::new();
     let mut under_way: HashSet<Want> = HashSet::new();
-    let mut arrived: HashMap<Want, Block> = HashMap::new();
+    let mut arrived: HashMap<Want, Block> = known.map(|block| (*root, block)).into_iter().collect();
     loop {
         let Some(next) = walk.next() else { return Ok(walk.finish()?) };
         if let Some(block) = arrived.remove(&next) {
