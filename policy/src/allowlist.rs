@@ -24,8 +24,11 @@ impl HostKey {
             Host::Domain(name) => {
                 let name = name.as_ref();
                 let name = name.strip_suffix('.').unwrap_or(name);
-                // No name of the DNS has an empty label.
-                name.split('.').all(|label| !label.is_empty()).then(|| Self::Name(name.to_owned()))
+                // No name of the DNS has an empty label, and no host's has anything but these: the URL standard lets more
+                // through, and what a resolver makes of it is its own affair.
+                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+                let fits = |label: &str| !label.is_empty() && label.bytes().all(plain);
+                name.split('.').all(fits).then(|| Self::Name(name.to_owned()))
             }
             Host::Ipv4(ip) => Some(Self::Ip(IpAddr::V4(*ip))),
             Host::Ipv6(ip) => Some(Self::Ip(IpAddr::V6(*ip))),
@@ -228,6 +231,8 @@ mod tests {
             ("*.example.com", "https://example.com/", None),
             ("*.example.com", "https://.example.com/", None),
             ("*.example.com", "https://notexample.com/", None),
+            ("*.example.com", "https://*.example.com/", None),
+            ("*.example.com", "https://a'b.example.com/", None),
             ("*.example.com", "https://a.example.com:8443/", None),
             ("example.com:8443", "https://example.com:8443/", Some(Anywhere)),
             ("example.com:8443", "http://example.com:8443/", Some(Anywhere)),

@@ -11,7 +11,7 @@ use void_api::{CallKind, clip};
 
 pub use denial::{Denial, Rule};
 pub(crate) use fetch::may_set_header;
-pub use fetch::{ConnectPermit, FetchAsk, FetchPermit, REDIRECTS_MAX};
+pub use fetch::{ConnectPermit, FetchAsk, FetchPermit, Field, Outgoing, REDIRECTS_MAX};
 
 use crate::rate::{HttpRates, TokenBucket};
 use crate::settings::{Grants, Limits};

@@ -1,10 +1,17 @@
 //! The secrets file: one `host header value` a line. The supervisor adds the header to requests to that host; the guest
 //! never sees it. A host is written as in the allowlist (`host` or `host:port`, no `*.`); the value is the rest of the
 //! line. No message and no debug output repeats a value.
+//!
+//! A host without a port is meant at https alone: a guest must not be able to have a secret sent in the clear. With a port
+//! it is what speaks there, http or https: the operator named it.
+
+mod redact;
 
 use std::fmt;
 
 use url::Url;
+
+pub use redact::Redactor;
 
 use crate::allowlist::{HostKey, Place};
 
@@ -62,13 +69,13 @@ impl Secrets {
         if errors.is_empty() { Ok(Self(secrets)) } else { Err(errors) }
     }
 
-    /// The headers, lower case, and values to add to a request to this URL. They replace the guest's of the same name, and
-    /// each redirect is asked about afresh.
+    /// The headers, lower case, and values to add to a request to this URL. They replace the guest's of the same name.
     pub fn headers_for<'a>(&'a self, url: &'a Url) -> impl Iterator<Item = (&'a str, &'a str)> {
         let host = url.host().and_then(|host| HostKey::of(&host));
         self.0
             .iter()
             .filter(move |secret| host.as_ref().is_some_and(|host| secret.place.holds(host, url)))
+            .filter(|secret| secret.place.port.is_some() || url.scheme() == "https")
             .map(|secret| (secret.header.as_str(), secret.value.as_str()))
     }
 }
@@ -125,6 +132,7 @@ mod tests {
             "https://example.com/",
             "https://a.api.example.com/",
             "https://api.example.com:8443/",
+            "http://api.example.com/",
             "http://10.0.0.1/",
         ] {
             assert!(headers(&secrets, other).is_empty(), "{other}");

@@ -27,8 +27,12 @@ pub enum Rule {
     TooManyRedirects,
     /// A method that may not be used.
     Method,
-    /// A header that may not be set, or is none.
+    /// A header that may not be set.
     Header,
+    /// A header that is none: its name is no token, or its value has a control character.
+    BadHeader,
+    /// It could let a secret of the operator out.
+    Secret,
     /// More bytes than allowed.
     TooLarge,
     /// A name of an event, a namespace or a key that is none.
@@ -52,6 +56,8 @@ impl Rule {
         Self::TooManyRedirects,
         Self::Method,
         Self::Header,
+        Self::BadHeader,
+        Self::Secret,
         Self::TooLarge,
         Self::BadName,
         Self::KeysFull,
@@ -73,6 +79,8 @@ impl Rule {
             Self::TooManyRedirects => "too_many_redirects",
             Self::Method => "method",
             Self::Header => "header",
+            Self::BadHeader => "bad_header",
+            Self::Secret => "secret",
             Self::TooLarge => "too_large",
             Self::BadName => "bad_name",
             Self::KeysFull => "keys_full",

@@ -14,6 +14,7 @@ use super::{Denial, Rule, Terms};
 use crate::address;
 use crate::allowlist::{HostKey, Reach};
 use crate::rate::HttpRates;
+use crate::secrets::Secrets;
 
 /// Redirects that one fetch follows.
 pub const REDIRECTS_MAX: u8 = 5;
@@ -33,16 +34,23 @@ const OWN_HEADERS: &[&str] = &[
     "expect",
     "forwarded",
     "host",
+    "http2-settings",
     "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
     "upgrade",
     "via",
 ];
+
+/// Beginnings of names of such headers.
+const OWN_PREFIXES: &[&str] = &["proxy-", "x-forwarded-"];
+
+/// Headers by which a guest could have a secret's echo in pieces too small to be recognised.
+const PIECE_HEADERS: &[&str] = &["range", "if-range"];
+
+/// A header field: name and value.
+pub type Field = (String, Vec<u8>);
 
 /// A request as a guest asks for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,8 +59,8 @@ pub struct FetchAsk {
     pub method: String,
     /// Absolute.
     pub url: String,
-    /// Names and values.
-    pub headers: Vec<(String, String)>,
+    /// Names and values; a value may have any bytes that are no control characters.
+    pub headers: Vec<Field>,
     /// The body; empty is none.
     pub body: Vec<u8>,
 }
@@ -63,11 +71,41 @@ pub struct FetchPermit {
     method: &'static str,
     url: Url,
     host: HostKey,
-    headers: Vec<(String, String)>,
+    headers: Vec<Field>,
     body: Vec<u8>,
     reach: Reach,
     max_bytes: u32,
     hops: u8,
+    /// It was never redirected to another scheme, host or port.
+    at_home: bool,
+}
+
+/// The header fields of one request, the operator's secrets among them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    fields: Vec<Field>,
+    secrets: Vec<String>,
+}
+
+impl Outgoing {
+    /// Names in lower case, and values.
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The values among them that the guest must not see.
+    #[must_use]
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+}
+
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.fields.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Outgoing").field("fields", &names).finish_non_exhaustive()
+    }
 }
 
 /// Addresses that may be connected to for one request.
@@ -105,7 +143,7 @@ pub(super) fn judge(
     let Place { url, host, reach } = judge_url(terms, &ask.url, parse(&ask.url, None)?)?;
     take_rate(terms, rates, now_ns, &host)?;
     let max_bytes = terms.grants.http.max_bytes;
-    Ok(FetchPermit { method, url, host, headers, body: ask.body, reach, max_bytes, hops: 0 })
+    Ok(FetchPermit { method, url, host, headers, body: ask.body, reach, max_bytes, hops: 0, at_home: true })
 }
 
 fn parse(text: &str, base: Option<&Url>) -> Result<Url, Denial> {
@@ -173,7 +211,7 @@ fn take_rate(terms: Terms<'_>, rates: &HttpRates, now_ns: u64, host: &HostKey) -
     })
 }
 
-fn judge_headers(headers: Vec<(String, String)>) -> Result<Vec<(String, String)>, Denial> {
+fn judge_headers(headers: Vec<Field>) -> Result<Vec<Field>, Denial> {
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if headers.len() > HEADERS_MAX || bytes > HEADERS_MAX_BYTES {
         let reason = format!("the request has {} headers of {bytes} bytes together", headers.len());
@@ -183,25 +221,35 @@ fn judge_headers(headers: Vec<(String, String)>) -> Result<Vec<(String, String)>
     headers.into_iter().map(judge_header).collect()
 }
 
-fn judge_header((name, value): (String, String)) -> Result<(String, String), Denial> {
+fn judge_header((name, value): Field) -> Result<Field, Denial> {
     let name = name.to_ascii_lowercase();
+    if !is_token(&name) {
+        let reason = format!("\"{}\" is not a header's name", clip(&name));
+        return Err(deny(Rule::BadHeader, reason, "give a name of letters, digits and \"-\""));
+    }
     if !may_set_header(&name) {
         let reason = format!("the header \"{}\" may not be set", clip(&name));
         return Err(deny(Rule::Header, reason, "leave it out; the service sets what the connection needs"));
     }
     // A line break would begin another header, or another request.
-    let value = value.trim_matches([' ', '\t']).to_owned();
-    if !value.bytes().all(|b| b == b'\t' || b >= b' ' && b != 0x7f) {
+    let value = value.trim_ascii().to_vec();
+    if !value.iter().all(|&b| b == b'\t' || b >= b' ' && b != 0x7f) {
         let reason = format!("the value of the header \"{}\" has a control character", clip(&name));
-        return Err(deny(Rule::Header, reason, "remove it"));
+        return Err(deny(Rule::BadHeader, reason, "remove it"));
     }
     Ok((name, value))
 }
 
 /// Whether a lower-case header may be set by a guest or a secret: a token (RFC 9110), and not one of the connection's own.
 pub(crate) fn may_set_header(name: &str) -> bool {
+    is_token(name)
+        && !OWN_HEADERS.contains(&name)
+        && !OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn is_token(name: &str) -> bool {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.bytes().all(token) && !OWN_HEADERS.contains(&name)
+    !name.is_empty() && name.bytes().all(token)
 }
 
 impl FetchPermit {
@@ -217,10 +265,47 @@ impl FetchPermit {
         &self.url
     }
 
-    /// Names in lower case, and values.
+    /// The guest's header fields: names in lower case, and values. What is sent is [`FetchPermit::outgoing`].
     #[must_use]
-    pub fn headers(&self) -> &[(String, String)] {
+    pub fn headers(&self) -> &[Field] {
         &self.headers
+    }
+
+    /// The header fields to send: the guest's, and over them the secrets of this place, as long as no redirect has led away
+    /// from where the guest asked: whom a host sends the service to is not for that host to pay with another's secret.
+    ///
+    /// # Errors
+    /// The guest asks for a piece of an answer that may echo a secret.
+    pub fn outgoing(&self, secrets: &Secrets) -> Result<Outgoing, Denial> {
+        let added: Vec<(&str, &str)> =
+            if self.at_home { secrets.headers_for(&self.url).collect() } else { Vec::new() };
+        let piece = self.headers.iter().find(|(name, _)| PIECE_HEADERS.contains(&name.as_str()));
+        if let (Some((name, _)), false) = (piece, added.is_empty()) {
+            let reason = format!("the header \"{name}\" may not be set for a host that has a secret");
+            return Err(deny(Rule::Secret, reason, "ask for the whole answer"));
+        }
+        let replaced = |name: &str| added.iter().any(|(own, _)| *own == name);
+        let guests = self.headers.iter().filter(|(name, _)| !replaced(name)).cloned();
+        let own = added.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
+        Ok(Outgoing {
+            fields: guests.chain(own).collect(),
+            secrets: added.iter().map(|(_, value)| (*value).to_owned()).collect(),
+        })
+    }
+
+    /// The denial of a redirect whose address carries a secret: it would go to whom it does not belong.
+    pub fn secret_in_redirect(&self) -> Denial {
+        let reason =
+            format!("\"{}\" answers with a redirect that carries its secret", clip(&self.host.to_string()));
+        deny(Rule::Secret, reason, "ask for the final address")
+    }
+
+    /// The denial of an answer that may echo a secret and cannot be searched for it.
+    pub fn secret_unsearchable(&self, encoding: &str) -> Denial {
+        let host = self.host.to_string();
+        let reason =
+            format!("\"{}\" has a secret and answers encoded with \"{}\"", clip(&host), clip(encoding));
+        deny(Rule::Secret, reason, "have the host answer plainly, or with gzip or deflate alone")
     }
 
     /// The body; empty is none.
@@ -323,6 +408,7 @@ impl FetchPermit {
             reach,
             max_bytes: self.max_bytes,
             hops: self.hops + 1,
+            at_home: self.at_home && same_origin,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::secrets::Secrets;
 use crate::settings::Settings;
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -250,7 +251,10 @@ fn methods_and_headers() {
         run.call(Call::Fetch(FetchAsk {
             method: method.into(),
             url: "https://a.com/".into(),
-            headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+                .collect(),
             body: vec![0; body],
         }))
         .map_err(|denial| denial.rule())
@@ -264,14 +268,22 @@ fn methods_and_headers() {
         ("TRANSFER-ENCODING", "chunked"),
         ("content-length", "1"),
         ("Proxy-Authorization", "x"),
+        ("proxy-whatever", "x"),
+        ("X-Forwarded-Host", "x"),
+    ] {
+        assert_eq!(ask("GET", &[header], 0), Err(Rule::Header), "{header:?}");
+    }
+    for header in [
         ("", "x"),
         ("a b", "x"),
         ("a:", "x"),
+        ("a\r\nb", "x"),
         ("a", "x\r\nHost: y"),
-        ("a", "\0"),
+        ("a", "x\ny"),
+        ("a", "x\0"),
         ("ä", "x"),
     ] {
-        assert_eq!(ask("GET", &[header], 0), Err(Rule::Header), "{header:?}");
+        assert_eq!(ask("GET", &[header], 0), Err(Rule::BadHeader), "{header:?}");
     }
     assert_eq!(ask("GET", &[("a", "b"); 65], 0), Err(Rule::TooLarge));
     assert_eq!(ask("POST", &[], 131_073), Err(Rule::TooLarge));
@@ -284,9 +296,9 @@ fn redirects_are_judged_afresh() {
         method: "POST".into(),
         url: "https://a.com/x/y".into(),
         headers: vec![
-            ("Authorization".into(), "s".into()),
-            ("Content-Type".into(), "t".into()),
-            ("X-A".into(), "b".into()),
+            ("Authorization".into(), b"s".to_vec()),
+            ("Content-Type".into(), b"t".to_vec()),
+            ("X-A".into(), b"b".to_vec()),
         ],
         body: vec![1],
     };
@@ -299,7 +311,7 @@ fn redirects_are_judged_afresh() {
     assert_eq!(kept.headers().len(), 3);
     let get = follow(&first, 302, "https://b.com/").unwrap();
     assert_eq!((get.method(), get.body().len()), ("GET", 0));
-    assert_eq!(get.headers(), [("x-a".to_owned(), "b".to_owned())]);
+    assert_eq!(get.headers(), [("x-a".to_owned(), b"b".to_vec())]);
     // Another scheme is another origin.
     assert!(
         !follow(&first, 308, "http://a.com/")
@@ -325,6 +337,44 @@ fn redirects_are_judged_afresh() {
         assert_eq!(permit.hops(), hop);
     }
     assert_eq!(follow(&permit, 302, "/").unwrap_err().rule(), Rule::TooManyRedirects);
+}
+
+#[test]
+fn a_secret_is_sent_home_only_and_never_by_the_guest() {
+    let secrets = Secrets::parse("a.com Authorization Bearer s3\nb.com X-Key other\n").unwrap();
+    let run = &mut Run::fetching("a.com,b.com");
+    let mut ask = |url: &str, headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect();
+        let call = FetchAsk { method: "GET".into(), url: url.into(), headers, body: vec![] };
+        let Ok(Permit::Fetch(permit)) = run.call(Call::Fetch(call)) else { panic!("{url}") };
+        *permit
+    };
+    let home = ask("https://a.com/", &[("AUTHORIZATION", "mine"), ("x-a", "b")]);
+    let plain = ask("http://a.com/", &[("authorization", "mine")]);
+    let piece = ask("https://a.com/", &[("Range", "bytes=0-1")]);
+    let free = ask("http://a.com/", &[("Range", "bytes=0-1")]);
+    let outgoing = home.outgoing(&secrets).unwrap();
+    assert_eq!(
+        outgoing.fields(),
+        [("x-a".to_owned(), b"b".to_vec()), ("authorization".to_owned(), b"Bearer s3".to_vec())]
+    );
+    assert_eq!(outgoing.secrets(), ["Bearer s3"]);
+    assert!(!format!("{outgoing:?}").contains("s3"));
+    assert_eq!(plain.outgoing(&secrets).unwrap().fields(), [("authorization".to_owned(), b"mine".to_vec())]);
+    assert_eq!(piece.outgoing(&secrets).unwrap_err().rule(), Rule::Secret);
+    assert!(free.outgoing(&secrets).is_ok());
+
+    let follow =
+        |permit: &FetchPermit, to: &str| permit.redirect(run.terms(), &run.rates, 0, 302, to).unwrap();
+    let near = follow(&home, "/other");
+    assert_eq!(near.outgoing(&secrets).unwrap().secrets().len(), 1);
+    for away in ["http://a.com/", "https://b.com/"] {
+        let away = follow(&near, away);
+        assert!(away.outgoing(&secrets).unwrap().secrets().is_empty());
+        // Whoever sent the service away may send it back, but not with a secret.
+        let back = follow(&away, "https://a.com/");
+        assert!(back.outgoing(&secrets).unwrap().secrets().is_empty());
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use void_api::CallKind;
 use super::read::{Reader, items, path};
 use crate::admission::Share;
 use crate::allowlist::Allowlist;
+use crate::rate::Rate;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -50,8 +51,8 @@ pub struct Limits {
     pub syscalls_max: u32,
     /// `WASM_SYSCALL_RPS`, 1 to 1,000,000, default 500: gateway calls of one run in a second.
     pub syscalls_rps: u32,
-    /// `WASM_OUTPUT_MAX_BYTES`, 0 to 65,536, default 65,536: bytes of stdout and of stderr that are kept. The upper end is
-    /// what the answer of a worker has room for.
+    /// `WASM_OUTPUT_MAX_BYTES`, 0 to 1,048,576, default 65,536: bytes of stdout and of stderr that are kept. The upper end
+    /// keeps records of a size that can be listed.
     pub output_max_bytes: u32,
 }
 
@@ -63,7 +64,7 @@ impl Limits {
             wall_ms: reader.number("WASM_WALL_MS_BUDGET", 1000, 1..=HOUR_MS),
             syscalls_max: reader.number("WASM_SYSCALL_MAX", 1000, 0..=1_000_000_000),
             syscalls_rps: reader.number("WASM_SYSCALL_RPS", 500, 1..=1_000_000),
-            output_max_bytes: reader.number("WASM_OUTPUT_MAX_BYTES", 65_536, 0..=65_536),
+            output_max_bytes: reader.number("WASM_OUTPUT_MAX_BYTES", 65_536, 0..=1_048_576),
         }
     }
 }
@@ -138,12 +139,12 @@ pub struct Grants {
 pub struct HttpGrant {
     /// `WASM_HTTP_ALLOWLIST`, default empty: see [`Allowlist`].
     pub allowlist: Allowlist,
-    /// `WASM_HTTP_RPS`, 1 to 1,000,000, default 2: requests a second, for each tenant and host.
-    pub rps: u32,
+    /// `WASM_HTTP_RPS`, 0.001 to 1,000,000, default 2: requests a second, for each tenant and host.
+    pub rps: Rate,
     /// `WASM_HTTP_BURST`, 1 to 1,000,000, default 4: requests at once, for each tenant and host.
     pub burst: u32,
-    /// `WASM_HTTP_MAX_BYTES`, 0 to 131,072, default 131,072: response body after decompression. The upper end is what a
-    /// reply to a worker has room for.
+    /// `WASM_HTTP_MAX_BYTES`, 0 to 16,777,216, default 131,072: response body after decompression. Each run that fetches
+    /// may hold so much in the service's memory, which is what the upper end is for.
     pub max_bytes: u32,
 }
 
@@ -167,9 +168,14 @@ impl Grants {
                 allowlist: reader.value("WASM_HTTP_ALLOWLIST", Allowlist::default(), hosts, |text| {
                     Allowlist::parse(text).ok()
                 }),
-                rps: reader.number("WASM_HTTP_RPS", 2, 1..=1_000_000),
+                rps: reader.value(
+                    "WASM_HTTP_RPS",
+                    Rate::from(2),
+                    format_args!("a number from {} to {}", Rate::SLOWEST, Rate::FASTEST),
+                    Rate::parse,
+                ),
                 burst: reader.number("WASM_HTTP_BURST", 4, 1..=1_000_000),
-                max_bytes: reader.number("WASM_HTTP_MAX_BYTES", 131_072, 0..=131_072),
+                max_bytes: reader.number("WASM_HTTP_MAX_BYTES", 131_072, 0..=16_777_216),
             },
             kv: KvGrant {
                 max_keys: reader.number("WASM_KV_MAX_KEYS", 100, 0..=10_000_000),
