@@ -6,15 +6,18 @@ use crate::{Mode, RunId};
 
 /// `202 Accepted`, or `200` for a repeated request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Accepted {
     /// The run, or the first run of a repeated request.
     pub run_id: RunId,
     /// Always true: a refusal is a [`crate::Problem`].
+    #[cfg_attr(feature = "schema", schemars(description = "Always true.", extend("const" = true)))]
     pub accepted: bool,
     /// How it was admitted.
     pub mode: Mode,
     /// What the client should know, such as that the run will not execute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub warning: Option<String>,
 }
 

@@ -46,6 +46,7 @@ crate::words::words! {
 
 /// A refused gateway call, as the run's record tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DenialNote {
     /// What the guest asked for.
     pub kind: CallKind,

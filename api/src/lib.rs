@@ -21,6 +21,8 @@ mod reason;
 mod record;
 mod request;
 mod run_id;
+#[cfg(feature = "schema")]
+mod schema;
 mod status;
 mod target;
 mod timestamp;
@@ -32,7 +34,7 @@ pub use clip::{Clip, clip};
 pub use entry::{Entry, EntryError, Mismatch, Signature};
 pub use gateway::{CallKind, Decision, DenialNote};
 pub use mode::Mode;
-pub use module_info::{Export, ExternKind, Import, Kind, ModuleInfo};
+pub use module_info::{Export, ExternKind, Import, Kind, Memory, ModuleInfo};
 pub use problem::{PROBLEM_JSON, Problem, ProblemCode};
 pub use reason::Reason;
 pub use record::{RunList, RunRecord, Usage, dry_run_result};

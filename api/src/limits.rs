@@ -18,6 +18,8 @@ pub const ARGS_MAX: usize = 64;
 pub const ARGV_MAX: usize = 256;
 /// Variables of `env`.
 pub const ENV_MAX: usize = 256;
+/// Bytes of `argv` and `env` together, as WASI passes them: each item and each `name=value` with a NUL behind it.
+pub const ARGV_ENV_MAX_BYTES: usize = 128 * 1024;
 /// Bytes of `entry`, and so of an export's name.
 pub const ENTRY_MAX_BYTES: usize = 1024;
 /// Bytes of a CID's text.

@@ -37,6 +37,7 @@ crate::words::words! {
 
 /// A module by its digest, with its outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ModuleInfo {
     /// CIDv1, raw, sha2-256.
     pub cid: String,
@@ -50,10 +51,29 @@ pub struct ModuleInfo {
     pub exports: Vec<Export>,
     /// In the module's order.
     pub imports: Vec<Import>,
+    /// Its memories, imported ones first.
+    #[serde(default)]
+    pub memories: Vec<Memory>,
+    /// The caps that calling its imports needs, in alphabetical order: `emit`, `http`, `kv`. Importing is free.
+    #[serde(default)]
+    pub caps: Vec<String>,
+}
+
+/// The size of a memory, pages of 64 KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Memory {
+    /// At the start.
+    pub min: u64,
+    /// At most, where the module says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "u64"))]
+    pub max: Option<u64>,
 }
 
 /// One export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Export {
     /// Its name, any UTF-8.
     pub name: String,
@@ -64,9 +84,11 @@ pub struct Export {
     pub ty: String,
     /// A function's parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<TypeName>"))]
     pub params: Option<Vec<TypeName>>,
     /// A function's results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<TypeName>"))]
     pub results: Option<Vec<TypeName>>,
 }
 
@@ -87,6 +109,7 @@ impl Export {
 
 /// One import.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Import {
     /// The module that it is asked from.
     pub module: String,

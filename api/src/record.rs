@@ -9,6 +9,7 @@ use crate::{DenialNote, Mode, Reason, RunId, Status, Target, Timestamp};
 
 /// Everything that is known of one run. Absent fields are left out, but `result` is always there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunRecord {
     /// The run.
     pub run_id: RunId,
@@ -18,12 +19,21 @@ pub struct RunRecord {
     pub mode: Mode,
     /// See [`crate::results_json`] and [`dry_run_result`]; null until finished, and without results.
     #[serde(default)]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(
+            with = "serde_json::Value",
+            description = "None: null. One: itself, an i64 as a string. Several: an array. A dry run: {\"dry_run\": true}.",
+        )
+    )]
     pub result: Option<Box<RawValue>>,
     /// On [`Status::Error`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Reason", description = "With the status error."))]
     pub reason: Option<Reason>,
     /// What happened, for people; a trap's backtrace follows on lines of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub error: Option<String>,
     /// What the run spent.
     #[serde(default)]
@@ -37,9 +47,11 @@ pub struct RunRecord {
     pub labels: BTreeMap<String, String>,
     /// What the guest wrote, bytes that are not UTF-8 replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub stdout: Option<String>,
     /// As [`RunRecord::stdout`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String", description = "As stdout."))]
     pub stderr: Option<String>,
     /// There was more on stdout than is kept.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -49,20 +61,24 @@ pub struct RunRecord {
     pub stderr_truncated: bool,
     /// A WASI command's exit code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "i32"))]
     pub exit_code: Option<i32>,
     /// Gateway calls that policy refused, each refusal once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<DenialNote>,
     /// Where the module came from: `upload`, `manifest`, `cache`, `ipfs`, `gateway`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub source: Option<String>,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When the guest was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Timestamp"))]
     pub started_at: Option<Timestamp>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Timestamp"))]
     pub finished_at: Option<Timestamp>,
 }
 
@@ -74,6 +90,7 @@ const fn is_false(flag: &bool) -> bool {
 
 /// What one run spent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// CPU time of the guest, milliseconds.
     pub cpu_ms: u64,
@@ -125,11 +142,13 @@ pub fn dry_run_result() -> Option<Box<RawValue>> {
 
 /// `GET /v1/runs`, newest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunList {
     /// One page.
     pub runs: Vec<RunRecord>,
     /// `cursor=` of the next page, absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub next_cursor: Option<String>,
 }
 

@@ -11,13 +11,15 @@ use sha2::{Digest, Sha256};
 
 use crate::json::{self, JsonError};
 use crate::limits::{
-    ARGS_MAX, ARGV_MAX, BODY_MAX_BYTES, ENV_MAX, IDEMPOTENCY_KEY_MAX_CHARS, LABEL_KEY_MAX_BYTES,
-    LABEL_VALUE_MAX_BYTES, LABELS_MAX,
+    ARGS_MAX, ARGV_ENV_MAX_BYTES, ARGV_MAX, BODY_MAX_BYTES, ENV_MAX, IDEMPOTENCY_KEY_MAX_CHARS,
+    LABEL_KEY_MAX_BYTES, LABEL_VALUE_MAX_BYTES, LABELS_MAX,
 };
-use crate::{Entry, EntryError, Problem, ProblemCode, Target, ValType, Value, ValueError, clip};
+use crate::{Entry, EntryError, Problem, ProblemCode, Signature, Target, ValType, Value, ValueError, clip};
 
 /// One request to run a module. Printed as JSON it reads back as the same request.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(deny_unknown_fields, transform = crate::schema::without_entry))]
 pub struct ExecRequest {
     /// The module.
     pub target: Target,
@@ -25,21 +27,38 @@ pub struct ExecRequest {
     pub entry: Entry,
     /// JSON numbers and strings, not typed yet: see [`ExecRequest::typed_args`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(
+        with = "Vec<crate::schema::Argument>", length(max = ARGS_MAX), description = "One value for each parameter."
+    ))]
     pub args: Vec<Box<RawValue>>,
     /// The caller's own words about the run.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend(
+        "maxProperties" = LABELS_MAX,
+        "propertyNames" = { "minLength": 1, "maxLength": LABEL_KEY_MAX_BYTES },
+        "additionalProperties" = { "type": "string", "maxLength": LABEL_VALUE_MAX_BYTES },
+    )))]
     pub labels: BTreeMap<String, String>,
     /// From the body; the header may give it instead: see [`one_idempotency_key`].
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(
+        with = "String", length(min = 1, max = IDEMPOTENCY_KEY_MAX_CHARS),
+        description = "The same key and request give the same run, for 24 hours. The header Idempotency-Key may give it instead.",
+    ))]
     pub idempotency_key: Option<String>,
     /// What a WASI guest reads.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub stdin: Option<String>,
     /// A WASI guest's arguments, the program's name first if it wants one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(length(max = ARGV_MAX)))]
     pub argv: Vec<String>,
     /// A WASI guest's environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(extend(
+        "maxProperties" = ENV_MAX, "propertyNames" = { "pattern": "^[^=\\u0000]+$" },
+    )))]
     pub env: BTreeMap<String, String>,
 }
 
@@ -47,21 +66,29 @@ pub struct ExecRequest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// Too few or too many.
-    #[error("args has {given} items, and the entry takes {expected}")]
+    #[error("entry {entry} takes {expected} {}, args has {given}: give one for each parameter", arguments(*.expected))]
     Count {
+        /// The export with its types, shortened.
+        entry: String,
         /// In the request.
         given: usize,
         /// In the type.
         expected: usize,
     },
     /// One that is not of its type.
-    #[error("args[{index}]: {error}")]
+    #[error("args[{index}] of entry {entry}: {error}")]
     Value {
+        /// The export with its types, shortened.
+        entry: String,
         /// Which one, from 0.
         index: usize,
         /// Why not.
         error: ValueError,
     },
+}
+
+const fn arguments(count: usize) -> &'static str {
+    if count == 1 { "argument" } else { "arguments" }
 }
 
 impl From<ArgsError> for Problem {
@@ -116,24 +143,35 @@ impl ExecRequest {
             argv: check_argv(argv)?,
             env: check_env(env)?,
         };
+        check_argv_and_env(&request.argv, &request.env)?;
         if let Some(signature) = &request.entry.signature {
-            request.typed_args(&signature.params)?;
+            request.typed_args(&signature.params, signature.results.as_deref())?;
         }
         Ok(request)
     }
 
-    /// The arguments as values of these types.
+    /// The arguments as values of the types of the entry's parameters. The results, as far as they are known, are for
+    /// the sentence of a refusal.
     ///
     /// # Errors
     /// Their number or one of them does not fit.
-    pub fn typed_args(&self, types: &[ValType]) -> Result<Vec<Value>, ArgsError> {
-        if self.args.len() != types.len() {
-            return Err(ArgsError::Count { given: self.args.len(), expected: types.len() });
+    pub fn typed_args(
+        &self,
+        params: &[ValType],
+        results: Option<&[ValType]>,
+    ) -> Result<Vec<Value>, ArgsError> {
+        let entry = || {
+            let signature = Signature { params: params.to_vec(), results: results.map(<[_]>::to_vec) };
+            let typed = Entry { name: self.entry.name.clone(), signature: Some(signature) };
+            clip(&typed.to_string()).to_string()
+        };
+        if self.args.len() != params.len() {
+            return Err(ArgsError::Count { entry: entry(), given: self.args.len(), expected: params.len() });
         }
-        let typed = self.args.iter().zip(types).enumerate();
+        let typed = self.args.iter().zip(params).enumerate();
         typed
             .map(|(index, (arg, ty))| {
-                Value::from_json(*ty, arg).map_err(|error| ArgsError::Value { index, error })
+                Value::from_json(*ty, arg).map_err(|error| ArgsError::Value { entry: entry(), index, error })
             })
             .collect()
     }
@@ -277,6 +315,19 @@ fn check_env(env: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, 
         }
         None => Ok(env),
     }
+}
+
+fn check_argv_and_env(argv: &[String], env: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let argv: usize = argv.iter().map(|arg| arg.len() + 1).sum();
+    let env: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    if argv + env > ARGV_ENV_MAX_BYTES {
+        let detail = format!(
+            "argv and env have {} bytes together; give at most {ARGV_ENV_MAX_BYTES}, and the rest as stdin",
+            argv + env
+        );
+        return Err(invalid(detail));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

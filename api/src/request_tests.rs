@@ -21,7 +21,7 @@ fn the_seed_documents_example() {
         parse(r#""entry":"add(i32,i32)->i32","args":[2,3],"labels":{"repo":"void","branch":"main"}"#)
             .unwrap();
     assert_eq!(request.entry.to_string(), "add(i32,i32)->i32");
-    assert_eq!(request.typed_args(&[ValType::I32; 2]).unwrap(), [Value::I32(2), Value::I32(3)]);
+    assert_eq!(request.typed_args(&[ValType::I32; 2], None).unwrap(), [Value::I32(2), Value::I32(3)]);
     assert_eq!(request.labels.len(), 2);
 }
 
@@ -107,6 +107,7 @@ fn what_cannot_be_run_is_a_422() {
         (r#""labels":{"":"a"}"#.into(), InvalidValue),
         (format!("\"argv\":[{}\"\"]", "\"\",".repeat(256)), InvalidValue),
         (r#""argv":["a\u0000b"]"#.into(), InvalidValue),
+        (format!("\"argv\":[\"{0}\"],\"env\":{{\"A\":\"{0}\"}}", "x".repeat(65_535)), InvalidValue),
         (r#""env":{"A=B":"x"}"#.into(), InvalidValue),
         (r#""env":{"":"x"}"#.into(), InvalidValue),
         (r#""env":{"A":"\u0000"}"#.into(), InvalidValue),

@@ -119,15 +119,17 @@ impl<'c> Applier<'c> {
         self.tenants.clear();
     }
 
-    pub(crate) fn apply(&mut self, change: &Change) -> Result<(), Fault> {
+    /// How many values it removed.
+    pub(crate) fn apply(&mut self, change: &Change) -> Result<u32, Fault> {
         match change {
-            Change::Accept(accept) => self.accept(accept),
-            Change::Started { run_id, at } => self.started(*run_id, *at),
-            Change::Ended(run) => self.ended(run),
-            Change::Emit { run_id, emit } => self.emit(*run_id, emit),
-            Change::KvSet { key, value, limits } => self.kv_set(key, value, *limits),
-            Change::KvDelete { key } => self.kv_delete(key),
+            Change::Accept(accept) => self.accept(accept)?,
+            Change::Started { run_id, at } => self.started(*run_id, *at)?,
+            Change::Ended(run) => self.ended(run)?,
+            Change::Emit { run_id, emit } => self.emit(*run_id, emit)?,
+            Change::KvSet { key, value, limits } => self.kv_set(key, value, *limits)?,
+            Change::KvDelete { key } => return self.kv_delete(key).map(u32::from),
         }
+        Ok(0)
     }
 
     fn accept(&mut self, accept: &Accept) -> Result<(), Fault> {
@@ -333,14 +335,15 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn kv_delete(&mut self, key: &KvKey) -> Result<(), Fault> {
+    fn kv_delete(&mut self, key: &KvKey) -> Result<bool, Fault> {
         check_key(key)?;
         let tenant = self.tenant(&key.tenant)?;
-        let Some((space, _)) = self.space(tenant, &key.space)? else { return Ok(()) };
-        if self.sql.drop_value.execute(params![space, key.key])? == 1 {
+        let Some((space, _)) = self.space(tenant, &key.space)? else { return Ok(false) };
+        let found = self.sql.drop_value.execute(params![space, key.key])? == 1;
+        if found {
             self.sql.count_space.execute(params![space, -1])?;
         }
-        Ok(())
+        Ok(found)
     }
 
     fn space(&mut self, tenant: i64, name: &str) -> Result<Option<(i64, i64)>, Fault> {

@@ -89,6 +89,12 @@ impl Accept {
         Self { run, request: Bytes::new(), policy: Bytes::new(), key: None, emits: Vec::new() }
     }
 
+    /// A run that begins with its acceptance: as [`Accept::ended`], with the record of a run that is `running`.
+    #[must_use]
+    pub const fn begun(run: RunRow) -> Self {
+        Self::ended(run)
+    }
+
     /// A run to execute.
     #[must_use]
     pub const fn queued(run: RunRow, request: Bytes, policy: Bytes, key: Option<Reservation>) -> Self {
@@ -106,7 +112,7 @@ pub struct Emit {
 }
 
 /// Which value in which namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KvKey {
     /// The tenant.
     pub tenant: Arc<str>,

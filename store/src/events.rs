@@ -153,13 +153,15 @@ struct Facts<'a> {
     usage: Option<&'a RawValue>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     reason: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    denials: Option<&'a RawValue>,
 }
 
 /// The data of a run's own event. A `started` says nothing of how the run ended, also when it has ended by now.
 pub(crate) fn data_from_record(kind: EventKind, record: &[u8]) -> Result<Bytes, serde_json::Error> {
     let mut facts: Facts<'_> = serde_json::from_slice(record)?;
     if kind == EventKind::Started {
-        (facts.status, facts.usage, facts.reason) = (None, None, None);
+        (facts.status, facts.usage, facts.reason, facts.denials) = (None, None, None, None);
     }
     serde_json::to_vec(&facts).map(Bytes::from)
 }

@@ -31,6 +31,7 @@ mod recovery;
 mod retention;
 mod schema;
 mod store;
+mod values;
 mod writer;
 
 pub use change::{Accept, Batch, Change, Emit, KvKey, KvLimits, RunRow};

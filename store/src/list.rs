@@ -8,7 +8,7 @@ use void_api::{Mode, RunId, Status};
 use crate::change::label_text;
 use crate::codes::{IdBytes, mode_code, status_code};
 use crate::error::ReadError;
-use crate::reader::{COLUMNS, Reader, StoredRun};
+use crate::reader::{COLUMNS, PAGE_BYTES, Reader, StoredRun};
 
 /// Most runs on a page.
 pub const LIST_LIMIT: usize = 500;
@@ -22,7 +22,7 @@ pub struct ListFilter {
     pub mode: Option<Mode>,
     /// With all of these labels.
     pub labels: Vec<(String, String)>,
-    /// At most so many; cut to [`LIST_LIMIT`], and at least 1.
+    /// At most so many; a page that has grown to 8 MiB ends earlier. Cut to [`LIST_LIMIT`], and at least 1.
     pub limit: usize,
     /// [`RunPage::cursor`] of the page before.
     pub cursor: Option<String>,
@@ -67,12 +67,15 @@ impl Reader {
         let mut sql = self.conn.prepare_cached(&sql)?;
         let mut rows = sql.query(params_from_iter(values))?;
         let mut page = RunPage::default();
+        let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            if page.runs.len() == limit {
+            if page.runs.len() == limit || bytes >= PAGE_BYTES {
                 page.cursor = page.runs.last().map(|run| run.run_id.to_string());
                 break;
             }
-            page.runs.push(StoredRun::from_row(row)?);
+            let run = StoredRun::from_row(row)?;
+            bytes += run.json.len();
+            page.runs.push(run);
         }
         Ok(page)
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use crate::codes::{IdBytes, uint};
 use crate::error::StoreError;
 use crate::schema;
 
@@ -176,4 +177,13 @@ fn probe(conn: &Connection, path: &Path) -> Result<(), StoreError> {
 pub(crate) fn source_number(conn: &Connection, source: &str) -> rusqlite::Result<i64> {
     conn.execute("INSERT OR IGNORE INTO sources (name) VALUES (?1)", [source])?;
     conn.query_row("SELECT id FROM sources WHERE name = ?1", [source], |row| row.get(0))
+}
+
+/// The newest time that is stored, Unix milliseconds.
+pub(crate) fn newest_ms(conn: &Connection) -> rusqlite::Result<Option<u64>> {
+    let event = "SELECT at FROM events ORDER BY seq DESC LIMIT 1";
+    let event: Option<i64> = conn.query_row(event, [], |row| row.get(0)).optional()?;
+    let run = "SELECT run_id FROM runs ORDER BY seq DESC LIMIT 1";
+    let run: Option<IdBytes> = conn.query_row(run, [], |row| row.get(0)).optional()?;
+    Ok(event.map(uint).max(run.map(|id| id.run_id().unix_ms())))
 }

@@ -28,6 +28,8 @@ const MAX_GROUP: usize = 256;
 pub struct Committed {
     /// The last event that was written when this batch was; reading events up to it sees the batch's own.
     pub last_event: u64,
+    /// Values that [`crate::Change::KvDelete`] found and removed.
+    pub removed: u32,
 }
 
 /// Resolves when the group that holds the batch has been committed, or has failed. Dropping it does not undo the batch.
@@ -36,6 +38,13 @@ pub struct Committed {
 pub struct Commit(oneshot::Receiver<Result<Committed, WriteError>>);
 
 impl Commit {
+    /// Of a store that writes nothing.
+    pub(crate) fn unwritten(batch: Batch) -> Self {
+        let (job, commit) = Job::new(batch);
+        job.answer(Ok(Committed { last_event: 0, removed: 0 }));
+        commit
+    }
+
     /// Waits on a thread that may block.
     ///
     /// # Errors
@@ -274,7 +283,7 @@ mod tests {
             assert_eq!(queue.take(&mut group, Duration::ZERO), Taken::Jobs);
             assert!(group.len() <= MAX_GROUP);
             taken += group.len();
-            group.drain(..).for_each(|job| job.answer(Ok(Committed { last_event: 1 })));
+            group.drain(..).for_each(|job| job.answer(Ok(Committed { last_event: 1, removed: 0 })));
         }
         assert!(must.wait().is_ok() && waiting.into_iter().all(|commit| commit.wait().is_ok()));
         queue.close();

@@ -59,6 +59,9 @@ impl StoredRun {
     }
 }
 
+/// Bytes from which on a page of a list, or of events, ends: what guests wrote and emitted may be large.
+pub(crate) const PAGE_BYTES: usize = 8 << 20;
+
 /// What [`StoredRun::from_row`] reads, of `runs r`.
 pub(crate) const COLUMNS: &str = "r.run_id, r.status, r.mode, r.record, r.started_at";
 
@@ -146,7 +149,7 @@ impl Reader {
         Ok(newest.map_or(0, uint))
     }
 
-    /// Events with a number greater than `after`, in order, at most `limit` rows. Events whose run has been deleted are
+    /// Events with a number greater than `after`, in order, at most `limit` rows, and fewer where they are large. Events whose run has been deleted are
     /// gone with it.
     ///
     /// # Errors
@@ -205,15 +208,17 @@ impl Reader {
              ORDER BY e.seq",
         )?;
         let mut rows = sql.query(params![int(from), int(end), tenant, run])?;
+        let mut bytes = 0;
         while let Some(row) = rows.next()? {
             let seq = uint(row.get(0)?);
             for event in events_of_row(row, seq)? {
                 let wanted = filter.kind.is_none_or(|kind| kind == event.kind);
                 if event.seq > after && wanted {
+                    bytes += event.data.len();
                     page.events.push(event);
                 }
             }
-            if page.events.len() >= limit {
+            if page.events.len() >= limit || bytes >= PAGE_BYTES {
                 page.scanned_to = seq;
                 break;
             }

@@ -98,7 +98,7 @@ fn recover_inside(conn: &Connection, source: i64, now_ms: u64) -> Result<Recover
         let run = RunRow::new(&tenant, &record)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         match applier.apply(&Change::Ended(Box::new(run))) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Fault::Sql(error)) => return Err(error),
             Err(Fault::Refused(refusal)) => {
                 return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(refusal)));

@@ -88,7 +88,7 @@ impl Retention {
     fn runs(&mut self, conn: &Connection, counters: Counters, chunk: u64) -> rusqlite::Result<(u64, bool)> {
         let newest = counters.next_run - 1;
         let by_count = counters.next_run.saturating_sub(self.keep.runs);
-        let cutoff = self.clock.now_ms().saturating_sub(self.keep.age.as_millis() as u64);
+        let cutoff = self.clock.age_ms().saturating_sub(self.keep.age.as_millis() as u64);
         let mut seen = 0;
         let mut deleted = 0;
         let mut stopped = false;
@@ -163,7 +163,7 @@ impl Retention {
             .prepare_cached(
                 "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?2) AND expires_at <= ?1",
             )?
-            .execute(params![int(self.clock.now_ms()), int(chunk)])?;
+            .execute(params![int(self.clock.key_ms()), int(chunk)])?;
         Ok(deleted as u64 == chunk)
     }
 }

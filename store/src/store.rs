@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{error, warn};
 use void_api::RunId;
 
 use crate::change::{Batch, KvKey};
 use crate::checkpoint::Checkpointer;
-use crate::clock::Clock;
+use crate::clock::{Clock, JumpWatch};
 use crate::error::{ReadError, StoreError};
 use crate::keys::{Claim, Fingerprint, Keys, Reserve};
 use crate::list::{ListFilter, RunPage};
@@ -24,10 +24,14 @@ use crate::queue::{Commit, Queue};
 use crate::reader::{EventFilter, EventPage, Reader, StoredRun};
 use crate::recovery::{self, Recovery};
 use crate::retention::{Keep, Retention};
+use crate::values::Values;
 use crate::writer::{Counts, Writer};
 
 /// Threads that read for async callers.
 const READERS: usize = 2;
+
+/// Built for `cargo xtask bench store`, as the side that has no store.
+const UNWRITTEN: bool = cfg!(feature = "bench-no-store");
 
 /// What the store needs to know.
 #[derive(Debug, Clone)]
@@ -71,6 +75,7 @@ pub struct Store {
     queue: Arc<Queue>,
     counts: Arc<Counts>,
     keys: Arc<Keys>,
+    values: Arc<Values>,
     clock: Clock,
     last_event: watch::Receiver<u64>,
     writer: Option<JoinHandle<()>>,
@@ -92,10 +97,13 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; nothing that lies in the directory is overwritten.
     pub fn open(config: &StoreConfig) -> Result<(Self, Recovery), StoreError> {
+        if UNWRITTEN {
+            error!("built for a benchmark: nothing is stored, everything is lost at the end");
+        }
         let mut opened = open::open(&config.dir, config.full_durability)?;
         let path = opened.path.clone();
         let failed = |error: rusqlite::Error| StoreError::from_sqlite(&path, &error);
-        let clock = Clock::start();
+        let clock = Clock::start(open::newest_ms(&opened.conn).map_err(failed)?);
         let source: Arc<str> = format!("/void-wasm/{}", config.node).into();
         let number = open::source_number(&opened.conn, &source).map_err(failed)?;
         let recovery = recovery::recover(&opened.conn, number, clock.now_ms()).map_err(failed)?;
@@ -103,6 +111,7 @@ impl Store {
 
         let queue = Arc::new(Queue::default());
         let counts = Arc::new(Counts::default());
+        let values = Arc::new(Values::default());
         let (tell, last_event) = watch::channel(counters.last_event());
         let age = Duration::from_secs(config.runs_keep_hours.saturating_mul(3600));
         let writer = Writer {
@@ -112,12 +121,14 @@ impl Store {
             queue: Arc::clone(&queue),
             counts: Arc::clone(&counts),
             last_event: tell,
+            values: Arc::clone(&values),
+            jumps: JumpWatch::new(clock),
             retention: Retention::new(Keep { runs: config.runs_keep, age }, clock),
             checkpointer: Checkpointer::start(opened.path.clone()).map_err(StoreError::Thread)?,
         };
         writer.checkpointer.watch(&mut opened.conn).map_err(failed)?;
         let pool = Pool::start(&opened.path, READERS).map_err(StoreError::Thread)?;
-        let keys = Arc::new(Keys::new(clock.now_ms()));
+        let keys = Arc::new(Keys::new(clock.key_ms()));
         let conn = opened.conn;
         let thread = std::thread::Builder::new().name("store-write".into());
         let writer = thread.spawn(move || writer.run(conn)).map_err(StoreError::Thread)?;
@@ -126,6 +137,7 @@ impl Store {
             queue,
             counts,
             keys,
+            values,
             clock,
             last_event,
             writer: Some(writer),
@@ -158,6 +170,9 @@ impl Store {
     /// Queues changes that are committed together or not at all. Batches are committed in the order in which they were
     /// submitted. Cheap: takes a lock for a moment, and wakes the writer only where it sleeps.
     pub fn submit(&self, batch: impl Into<Batch>) -> Commit {
+        if UNWRITTEN {
+            return Commit::unwritten(batch.into());
+        }
         self.queue.push(batch.into())
     }
 
@@ -187,7 +202,7 @@ impl Store {
         run_id: RunId,
     ) -> Result<Reserve, ReadError> {
         loop {
-            let now = self.clock.now_ms();
+            let now = self.clock.key_ms();
             match self.keys.claim(tenant, key, fingerprint, run_id, now) {
                 Claim::Known(known) => return Ok(known.judge(&fingerprint)),
                 Claim::Mine { reservation, check: false } => return Ok(Reserve::New(reservation)),
@@ -248,12 +263,23 @@ impl Store {
         self.read(Reader::event_range).await
     }
 
-    /// The value of a key; sees every write whose commit was awaited.
+    /// The value of a key, or that there is none; sees every write whose commit was awaited.
     ///
     /// # Errors
     /// The database cannot be read.
     pub async fn kv_get(&self, key: KvKey) -> Result<Option<Bytes>, ReadError> {
-        self.read(move |reader| reader.kv_get(&key)).await
+        if let Some(known) = self.kv_known(&key) {
+            return Ok(known);
+        }
+        let values = Arc::clone(&self.values);
+        self.read(move |reader| values.read_through(key, |key| reader.kv_get(key))).await
+    }
+
+    /// The value of a key where it is in memory: `Some(None)` where it is known that there is none. Costs a lock for a
+    /// moment. Where it is `None`, ask [`Store::kv_get`].
+    #[must_use]
+    pub fn kv_known(&self, key: &KvKey) -> Option<Option<Bytes>> {
+        self.values.known(key)
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
@@ -282,7 +308,7 @@ impl Store {
         self.last_event.clone()
     }
 
-    /// Unix time in milliseconds of the store's clock, which does not jump.
+    /// Unix time in milliseconds of the store's clock, which does not jump while the store is open.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         self.clock.now_ms()

@@ -22,10 +22,12 @@ use tracing::{error, info, warn};
 use crate::apply::{Applier, Counters, Fault, explain};
 use crate::change::Change;
 use crate::checkpoint::Checkpointer;
+use crate::clock::JumpWatch;
 use crate::error::{Class, WriteError, classify};
 use crate::queue::{Committed, Job, Queue, Taken};
 use crate::retention::Retention;
 use crate::schema;
+use crate::values::Values;
 
 /// How long batches that must be committed wait between two tries.
 const RETRY: Duration = Duration::from_millis(100);
@@ -54,6 +56,9 @@ pub(crate) struct Writer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) last_event: watch::Sender<u64>,
+    /// Told of every value before and after it is written.
+    pub(crate) values: Arc<Values>,
+    pub(crate) jumps: JumpWatch,
     pub(crate) retention: Retention,
     pub(crate) checkpointer: Checkpointer,
 }
@@ -173,14 +178,16 @@ impl Writer {
         owed: &mut Vec<Job>,
     ) -> Result<(), Class> {
         let before = applier.counters;
-        let mut refusals = Vec::new();
-        match transact(conn, applier, &jobs, &mut refusals) {
-            Ok(()) => {
-                self.succeed(jobs, refusals, applier.counters);
+        let writing = self.values.writing(&jobs);
+        match transact(conn, applier, &jobs) {
+            Ok(effects) => {
+                writing.done(&jobs, &effects);
+                self.succeed(jobs, effects, applier.counters);
                 Ok(())
             }
             Err(error) => {
                 undo(conn, applier, before);
+                drop(writing);
                 let class = classify(&error);
                 if class == Class::Change {
                     return self.commit_one_by_one(conn, applier, jobs, owed);
@@ -202,11 +209,15 @@ impl Writer {
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
             let before = applier.counters;
-            let mut refusals = Vec::new();
-            match transact(conn, applier, std::slice::from_ref(&job), &mut refusals) {
-                Ok(()) => self.succeed(vec![job], refusals, applier.counters),
+            let writing = self.values.writing(std::slice::from_ref(&job));
+            match transact(conn, applier, std::slice::from_ref(&job)) {
+                Ok(effects) => {
+                    writing.done(std::slice::from_ref(&job), &effects);
+                    self.succeed(vec![job], effects, applier.counters);
+                }
                 Err(error) => {
                     undo(conn, applier, before);
+                    drop(writing);
                     let class = classify(&error);
                     if class == Class::Change {
                         self.counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -223,20 +234,22 @@ impl Writer {
         Ok(())
     }
 
-    fn succeed(&self, jobs: Vec<Job>, refusals: Vec<(usize, WriteError)>, counters: Counters) {
+    fn succeed(&self, jobs: Vec<Job>, effects: Vec<Effect>, counters: Counters) {
         self.counts.groups.fetch_add(1, Ordering::Relaxed);
         self.counts.batches.fetch_add(jobs.len() as u64, Ordering::Relaxed);
         self.mended();
         let last_event = counters.last_event();
-        let mut refusals = refusals.into_iter().peekable();
-        for (index, mut job) in jobs.into_iter().enumerate() {
-            if let Some((_, refusal)) = refusals.next_if(|(at, _)| *at == index) {
-                self.counts.refused.fetch_add(1, Ordering::Relaxed);
-                job.answer(Err(refusal));
-                continue;
+        for (mut job, effect) in jobs.into_iter().zip(effects) {
+            match effect {
+                Ok(removed) => {
+                    confirm_keys(&mut job);
+                    job.answer(Ok(Committed { last_event, removed }));
+                }
+                Err(refusal) => {
+                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    job.answer(Err(refusal));
+                }
             }
-            confirm_keys(&mut job);
-            job.answer(Ok(Committed { last_event }));
         }
         self.tell(last_event);
     }
@@ -280,6 +293,7 @@ impl Writer {
 
     /// Deletes a little of what is past its time, and has the WAL copied when it is long.
     fn tidy(&mut self, conn: &Connection, applier: &Applier<'_>, group: usize) {
+        self.jumps.look();
         let begin = Instant::now();
         match self.retention.step(conn, applier.counters, group) {
             Ok(0) => {}
@@ -307,35 +321,35 @@ fn probe(conn: &Connection, source: i64) -> rusqlite::Result<()> {
     conn.execute_batch("COMMIT")
 }
 
-/// One transaction for all jobs. Refused batches are listed by index, ascending; they left nothing behind.
-fn transact(
-    conn: &Connection,
-    applier: &mut Applier<'_>,
-    jobs: &[Job],
-    refusals: &mut Vec<(usize, WriteError)>,
-) -> rusqlite::Result<()> {
+/// What a batch did: how many values it removed, or that it was refused and left nothing behind.
+pub(crate) type Effect = Result<u32, WriteError>;
+
+/// One transaction for all jobs, and what each of them did.
+fn transact(conn: &Connection, applier: &mut Applier<'_>, jobs: &[Job]) -> rusqlite::Result<Vec<Effect>> {
     conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    for (index, job) in jobs.iter().enumerate() {
-        match apply_batch(conn, applier, &job.batch.changes) {
-            Ok(()) => {}
-            Err(Fault::Refused(refusal)) => refusals.push((index, refusal)),
+    let mut effects = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        effects.push(match apply_batch(conn, applier, &job.batch.changes) {
+            Ok(removed) => Ok(removed),
+            Err(Fault::Refused(refusal)) => Err(refusal),
             Err(Fault::Sql(error)) => return Err(error),
-        }
+        });
     }
     conn.prepare_cached("COMMIT")?.execute([])?;
-    Ok(())
+    Ok(effects)
 }
 
 /// A single change checks before it writes; several need a savepoint to fail as one.
-fn apply_batch(conn: &Connection, applier: &mut Applier<'_>, changes: &[Change]) -> Result<(), Fault> {
+fn apply_batch(conn: &Connection, applier: &mut Applier<'_>, changes: &[Change]) -> Result<u32, Fault> {
     if let [change] = changes {
         return applier.apply(change);
     }
     let before = applier.counters;
     conn.prepare_cached("SAVEPOINT batch")?.execute([])?;
+    let mut removed = 0;
     for change in changes {
         match applier.apply(change) {
-            Ok(()) => {}
+            Ok(more) => removed += more,
             Err(Fault::Refused(refusal)) => {
                 conn.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
                 applier.rolled_back(before);
@@ -345,7 +359,7 @@ fn apply_batch(conn: &Connection, applier: &mut Applier<'_>, changes: &[Change])
         }
     }
     conn.prepare_cached("RELEASE batch")?.execute([])?;
-    Ok(())
+    Ok(removed)
 }
 
 fn undo(conn: &Connection, applier: &mut Applier<'_>, before: Counters) {

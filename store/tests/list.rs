@@ -142,3 +142,23 @@ fn a_cursor_from_elsewhere_is_refused_and_a_foreign_one_shows_nothing() {
     assert_eq!(block_on(store.list("a", with("17"))).err(), Some(ReadError::Cursor));
     assert!(block_on(store.list("b", with(&run.run_id.to_string()))).unwrap().runs.is_empty());
 }
+
+#[test]
+fn a_page_of_large_records_ends_early_and_the_next_one_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = tenant("a");
+    let mut runs: Vec<RunId> = (0..20)
+        .map(|_| {
+            let mut run = finished(record(Mode::Live));
+            run.stdout = Some("x".repeat(1 << 20));
+            store.submit(Accept::ended(row(&a, &run))).wait().unwrap();
+            run.run_id
+        })
+        .collect();
+    runs.reverse();
+    let filter = ListFilter { limit: 500, ..ListFilter::default() };
+    let first = block_on(store.list("a", filter.clone())).unwrap();
+    assert!((8..=9).contains(&first.runs.len()) && first.cursor.is_some(), "{}", first.runs.len());
+    assert_eq!(all(&store, "a", &filter), runs);
+}
