@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Preparations};
+use crate::gateway::Shared;
+use crate::history::History;
 use crate::metrics::Metrics;
 use crate::proof::Layers;
 use crate::runs::Runs;
@@ -18,6 +20,8 @@ pub(crate) struct App {
     pub(crate) settings: Live,
     /// What is counted.
     pub(crate) metrics: Metrics,
+    /// What was counted lately.
+    pub(crate) history: History,
     /// Where modules come from.
     pub(crate) supply: void_module::Supply,
     /// What survives.
@@ -26,8 +30,12 @@ pub(crate) struct App {
     pub(crate) runs: Runs,
     /// Who runs next.
     pub(crate) slots: Arc<Slots>,
+    /// What the gateways of all runs share.
+    pub(crate) gateway: Shared,
     /// Machine code.
     pub(crate) compiler: Compiler,
+    /// What is to be compiled ahead.
+    pub(crate) preparations: Preparations,
     /// Which layers of isolation stand.
     pub(crate) layers: Layers,
     /// Whether runs are taken.

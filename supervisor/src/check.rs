@@ -1,10 +1,16 @@
-//! Whether a module offers what a request asks: no unknown import, the entry's types, the arguments. Pure.
+//! Whether a module offers what a request asks: no unknown import, the entry's types, the arguments, its size at the
+//! start. Pure.
+
+mod offered;
 
 use void_api::{ExecRequest, Reason, TypeName, ValType, Value};
-use void_ipc::message::{Item, ValueType};
+use void_ipc::limits::TABLE_ELEMENTS;
+use void_ipc::message::{Item, ModuleKind, ValueType};
+use void_policy::settings::Limits;
 
 use crate::compile::Code;
-use crate::outcome::{Outcome, unknown_import};
+use crate::outcome::{self, Outcome, unknown_import};
+use offered::Offer;
 
 /// A request that fits its module.
 #[derive(Debug)]
@@ -17,11 +23,8 @@ pub(crate) struct Checked {
 ///
 /// # Errors
 /// How the run ends instead.
-pub(crate) fn check(code: &Code, request: &ExecRequest) -> Result<Checked, Box<Outcome>> {
-    if let Some(import) = code.imports.first() {
-        let name = format!("{}.{}", shown(&import.module), shown(&import.name));
-        return Err(Box::new(Outcome::error(Reason::ModuleInvalid, unknown_import(&name))));
-    }
+pub(crate) fn check(code: &Code, request: &ExecRequest, limits: &Limits) -> Result<Checked, Box<Outcome>> {
+    imports(code)?;
     let Some(Item::Function { params, results }) = code.function(&request.entry.name) else {
         return Err(Box::new(Outcome::error(Reason::EntryNotFound, not_found(code, &request.entry.name))));
     };
@@ -32,13 +35,53 @@ pub(crate) fn check(code: &Code, request: &ExecRequest) -> Result<Checked, Box<O
     request.entry.check(&names(params), &names(results)).map_err(|error| mismatch(&error))?;
     let reference =
         "the function takes or returns references, which have no JSON form: export one that takes numbers";
-    if results.contains(&ValueType::Reference) {
-        return Err(mismatch(&reference));
-    }
-    let types: Option<Vec<ValType>> = params.iter().copied().map(val_type).collect();
-    let types = types.ok_or_else(|| mismatch(&reference))?;
-    let args = request.typed_args(&types).map_err(|error| mismatch(&error))?;
+    let types = |types: &[ValueType]| types.iter().copied().map(val_type).collect::<Option<Vec<ValType>>>();
+    let params = types(params).ok_or_else(|| mismatch(&reference))?;
+    let results = types(results).ok_or_else(|| mismatch(&reference))?;
+    let args = request.typed_args(&params, Some(&results)).map_err(|error| mismatch(&error))?;
+    size(code, limits)?;
     Ok(Checked { args })
+}
+
+fn imports(code: &Code) -> Result<(), Box<Outcome>> {
+    for import in &code.imports {
+        let name = format!("{}.{}", shown(&import.module), shown(&import.name));
+        let why = match offered::look_up(import) {
+            Offer::Fits => continue,
+            Offer::Unknown => unknown_import(&name),
+            Offer::OtherType(ours) => {
+                format!(
+                    "the module imports {name} as something else than the function {ours} that it is: import it so"
+                )
+            }
+        };
+        return Err(Box::new(Outcome::error(Reason::ModuleInvalid, why)));
+    }
+    Ok(())
+}
+
+/// What a zygote would find when it instantiates the module.
+fn size(code: &Code, limits: &Limits) -> Result<(), Box<Outcome>> {
+    let detail = if code.memory_pages > u64::from(limits.mem_pages) {
+        format!("its memories begin with {} pages", code.memory_pages)
+    } else if code.table_elements > TABLE_ELEMENTS as u64 {
+        format!("its tables begin with {} elements", code.table_elements)
+    } else {
+        return Ok(());
+    };
+    Err(Box::new(outcome::larger_than_allowed(&detail, limits)))
+}
+
+/// Whether the module uses WASI, and so is to be given argv, env and the rest.
+pub(crate) fn uses_wasi(code: &Code) -> bool {
+    code.imports.iter().any(|import| import.module == offered::WASI)
+}
+
+/// What to call before `entry`, in order: the module's start function, and a reactor's initialisation.
+pub(crate) fn calls_before(code: &Code, entry: &str) -> Vec<String> {
+    const INITIALIZE: &str = "_initialize";
+    let reactor = code.kind == ModuleKind::Reactor && entry != INITIALIZE;
+    code.start_export.iter().cloned().chain(reactor.then(|| INITIALIZE.to_owned())).collect()
 }
 
 fn not_found(code: &Code, name: &str) -> String {
@@ -62,7 +105,11 @@ fn shown(name: &str) -> String {
 
 /// The type as the API calls it.
 pub(crate) fn type_name(ty: ValueType) -> TypeName {
-    val_type(ty).map_or_else(|| TypeName::from("ref"), TypeName::from)
+    match val_type(ty) {
+        Some(ty) => TypeName::from(ty),
+        None if ty == ValueType::FuncRef => TypeName::from("funcref"),
+        None => TypeName::from("externref"),
+    }
 }
 
 fn val_type(ty: ValueType) -> Option<ValType> {
@@ -72,6 +119,6 @@ fn val_type(ty: ValueType) -> Option<ValType> {
         ValueType::F32 => Some(ValType::F32),
         ValueType::F64 => Some(ValType::F64),
         ValueType::V128 => Some(ValType::V128),
-        ValueType::Reference => None,
+        ValueType::FuncRef | ValueType::ExternRef => None,
     }
 }

@@ -2,22 +2,29 @@
 
 use std::fmt::Write;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
-use void_api::{CidText, Export, ExternKind, Import, Kind, ModuleInfo, Problem, ProblemCode, TypeName};
+use void_api::{
+    CidText, Export, ExternKind, Import, Kind, Memory, ModuleInfo, Problem, ProblemCode, TypeName,
+};
 use void_ipc::message::{Item, ModuleKind, ValueType};
 
 use crate::check::type_name;
 use crate::compile::{Code, CompileError};
 use crate::lane::Lane;
 
-/// Describes `bytes` without compiling them.
+/// Describes a tenant's `bytes` without compiling them. `sha256`: their digest, where it is known.
 ///
 /// # Errors
 /// `module_invalid` where they are no module that runs here; `unavailable` where no compiler could look.
-pub(crate) async fn describe(lane: &Rc<Lane>, bytes: Bytes) -> Result<ModuleInfo, Problem> {
-    let code = lane.app.compiler.describe(&bytes).await.map_err(|error| match error {
+pub(crate) async fn describe(
+    lane: &Rc<Lane>,
+    tenant: &Arc<str>,
+    sha256: Option<[u8; 32]>,
+    bytes: &Bytes,
+) -> Result<Arc<Code>, Problem> {
+    lane.app.compiler.describe(tenant, sha256, bytes).await.map_err(|error| match error {
         CompileError::Invalid(_) | CompileError::Budget(_) => {
             Problem::new(ProblemCode::ModuleInvalid, format!("this module cannot run here: {error}"))
         }
@@ -27,12 +34,11 @@ pub(crate) async fn describe(lane: &Rc<Lane>, bytes: Bytes) -> Result<ModuleInfo
                 "no compiler could look at the module: try again, and tell the operator where it stays so";
             Problem::new(ProblemCode::Unavailable, detail)
         }
-    })?;
-    let digest: [u8; 32] = Sha256::digest(&bytes).into();
-    Ok(info(&code, digest, bytes.len() as u64))
+    })
 }
 
-fn info(code: &Code, digest: [u8; 32], size: u64) -> ModuleInfo {
+/// What was found, in the API's words. `digest`: of the bytes, of which there are `size`.
+pub(crate) fn info(code: &Code, digest: [u8; 32], size: u64) -> ModuleInfo {
     let sha256 = digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a String does not fail.
         let _ = write!(hex, "{byte:02x}");
@@ -57,7 +63,23 @@ fn info(code: &Code, digest: [u8; 32], size: u64) -> ModuleInfo {
                 Import { module: import.module.clone(), name, kind, ty }
             })
             .collect(),
+        memories: code.memories.iter().map(|memory| Memory { min: memory.min, max: memory.max }).collect(),
+        caps: caps(code),
     }
+}
+
+/// The caps that calling its imports would need, each once. Importing is free.
+fn caps(code: &Code) -> Vec<String> {
+    let needs = |import: &void_ipc::message::Import| {
+        let function = matches!(import.item, Item::Function { .. });
+        let (group, _) = import.name.split_once('_').unwrap_or((&import.name, ""));
+        (function && import.module == "void").then_some(())?;
+        ["emit", "http", "kv"].into_iter().find(|cap| *cap == group)
+    };
+    let mut caps: Vec<String> = code.imports.iter().filter_map(needs).map(str::to_owned).collect();
+    caps.sort();
+    caps.dedup();
+    caps
 }
 
 fn shown_export(name: &str, item: &Item) -> Export {

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::app::App;
@@ -16,12 +17,17 @@ use crate::pool::{Nursery, Pool};
 use crate::recover::Resumed;
 use crate::stream::StdStream;
 
+/// How long a guest that was ordered to begin may take to do so once execution is held.
+const TO_BEGIN: Duration = Duration::from_secs(2);
+
 /// What a lane's thread owns.
 pub(crate) struct Lane {
     /// What all lanes share.
     pub(crate) app: Arc<App>,
     /// Its zygotes.
     pub(crate) pool: Pool,
+    /// Its processor.
+    pub(crate) home: nix::sched::CpuSet,
     /// Every processor that the service may use.
     pub(crate) everywhere: nix::sched::CpuSet,
 }
@@ -39,6 +45,8 @@ pub(crate) enum Work {
     Connection(StdStream, String),
     /// A run that was accepted before a restart.
     Resume(Box<Resumed>),
+    /// Execution is held: to be answered when every guest that was ordered to begin has begun, or never will.
+    Settle(oneshot::Sender<()>),
 }
 
 /// A lane, as others see it.
@@ -60,7 +68,8 @@ impl Lanes {
             let lane = Start {
                 app: Arc::clone(app),
                 nursery: Nursery { cpu: Some(cpu), ..nursery.clone() },
-                everywhere: everywhere(processors)?,
+                home: all_of(&[cpu])?,
+                everywhere: all_of(processors)?,
                 connections: Arc::clone(&connections),
             };
             thread::Builder::new().name(format!("lane-{cpu}")).spawn(move || lane.run(inbox))?;
@@ -84,11 +93,25 @@ impl Lanes {
             let _ = lane.work.send(Work::Resume(Box::new(run)));
         }
     }
+
+    /// When execution is held: waits until every guest that was ordered to begin has begun, or never will.
+    pub(crate) async fn settle(&self) {
+        let answers = self.0.iter().map(|lane| {
+            let (answer, settled) = oneshot::channel();
+            let _ = lane.work.send(Work::Settle(answer));
+            settled
+        });
+        for settled in answers.collect::<Vec<_>>() {
+            // A lane ends with the process alone.
+            let _ = settled.await;
+        }
+    }
 }
 
 struct Start {
     app: Arc<App>,
     nursery: Nursery,
+    home: nix::sched::CpuSet,
     everywhere: nix::sched::CpuSet,
     connections: Arc<AtomicUsize>,
 }
@@ -102,7 +125,9 @@ impl Start {
         }
         // Without effect on older kernels, and then nothing is lost.
         let _ = void_seccomp::process::take_short_turns();
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        // A run's answer and the next request show at the sockets: look there often.
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = match builder.enable_all().event_interval(8).build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 tracing::error!(%error, "a lane has no event loop");
@@ -110,8 +135,12 @@ impl Start {
             }
         };
         let connections = self.connections;
-        let lane =
-            Rc::new(Lane { app: self.app, pool: Pool::new(self.nursery), everywhere: self.everywhere });
+        let lane = Rc::new(Lane {
+            app: self.app,
+            pool: Pool::new(self.nursery),
+            home: self.home,
+            everywhere: self.everywhere,
+        });
         LocalSet::new().block_on(&runtime, work(lane, connections, inbox));
     }
 }
@@ -127,6 +156,13 @@ async fn work(lane: Rc<Lane>, connections: Arc<AtomicUsize>, mut inbox: mpsc::Un
                 });
             }
             Work::Resume(run) => crate::run::resume(&lane, *run),
+            Work::Settle(answer) => {
+                let settling = Rc::clone(&lane);
+                lane.spawn(async move {
+                    settling.pool.settle(TO_BEGIN).await;
+                    let _ = answer.send(());
+                });
+            }
         }
     }
 }
@@ -140,7 +176,7 @@ impl Drop for Counted {
     }
 }
 
-fn everywhere(processors: &[u16]) -> io::Result<nix::sched::CpuSet> {
+fn all_of(processors: &[u16]) -> io::Result<nix::sched::CpuSet> {
     let mut set = nix::sched::CpuSet::new();
     for &cpu in processors {
         set.set(usize::from(cpu))?;

@@ -18,7 +18,11 @@ pub(crate) fn init() {
         _ => (EnvFilter::new("info"), None),
     };
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Who reads the log may be gone. That is no reason to stop, and saying so on stderr would be one: it panics there.
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // Colour would be noise in a file; a second initialisation, as in tests, changes nothing.
     let _ = if terminal {
         log.with_ansi(std::env::var_os("NO_COLOR").is_none()).try_init()

@@ -2,9 +2,11 @@
 //! counting on the way of a run is one atomic addition. No label holds anything that a client or a guest chose.
 
 mod families;
+mod fetches;
 mod gauges;
 mod http;
 mod process;
+mod sample;
 mod stages;
 mod words;
 
@@ -21,9 +23,13 @@ use gauges::Gauges;
 use http::Http;
 use words::{CAPS, Doing, LIMITS, limit_index};
 
+pub(crate) use fetches::{Fetched, Fetches};
 pub(crate) use http::ROUTES;
+pub(crate) use sample::{Ended, Sample};
 pub(crate) use stages::{Laps, Stage};
-pub(crate) use words::{Cause, Role};
+#[cfg(test)]
+pub(crate) use words::refuses;
+pub(crate) use words::{Cause, CodeFile, CodeSource, Role};
 
 /// What `/metrics` answers with.
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
@@ -54,9 +60,11 @@ pub(crate) struct Series {
     queue_wait: Histogram,
     stages: stages::Stages,
     compiles: Histogram,
-    code_cache: [IntCounter; 2],
+    code_cache: Vec<IntCounter>,
+    code_files: Vec<IntCounter>,
     reloads: [IntCounter; 2],
     http: Http,
+    fetches: Fetches,
     gauges: Gauges,
     /// One reading at a time: some numbers are carried over from other parts when they are read.
     reading: Mutex<()>,
@@ -148,6 +156,12 @@ impl Metrics {
         )?;
         let code_cache =
             families::counters(r, "void_wasm_code_cache_total", "Look-ups of compiled code.", &["outcome"])?;
+        let code_files = families::counters(
+            r,
+            "void_wasm_code_files_total",
+            "Files of compiled code, by what became of them.",
+            &["outcome"],
+        )?;
         let reloads =
             families::counters(r, "void_wasm_reloads_total", "Reloads of the settings.", &["outcome"])?;
         Ok(Metrics(Arc::new(Series {
@@ -172,7 +186,7 @@ impl Metrics {
             queue_wait: families::histogram(
                 r,
                 "void_wasm_queue_wait_ms",
-                "Time that runs waited for a worker, in milliseconds.",
+                "Time that runs waited for a place to execute, in milliseconds.",
                 RUN_BUCKETS,
             )?,
             stages: stages::Stages::new(r)?,
@@ -182,9 +196,17 @@ impl Metrics {
                 "Time that compiling a module took, in milliseconds.",
                 COMPILE_BUCKETS,
             )?,
-            code_cache: ["hit", "miss"].map(|outcome| code_cache.with_label_values(&[outcome])),
+            code_cache: words::of(CodeSource::ALL, CodeSource::as_str)
+                .iter()
+                .map(|outcome| code_cache.with_label_values(&[outcome]))
+                .collect(),
+            code_files: words::of(CodeFile::ALL, CodeFile::as_str)
+                .iter()
+                .map(|outcome| code_files.with_label_values(&[outcome]))
+                .collect(),
             reloads: ["applied", "refused"].map(|outcome| reloads.with_label_values(&[outcome])),
             http: Http::new(r)?,
+            fetches: Fetches::new(r)?,
             gauges: Gauges::new(r)?,
             reading: Mutex::new(()),
             registry,
@@ -193,10 +215,10 @@ impl Metrics {
 }
 
 impl Series {
-    /// A run has its final record. `duration` is its wall time, and counts where the guest was executed.
-    pub(crate) fn run_ended(&self, status: Status, mode: Mode, duration: Duration) {
+    /// A run has its final record. `executed` is its wall time, where its guest was executed.
+    pub(crate) fn run_ended(&self, status: Status, mode: Mode, executed: Option<Duration>) {
         self.runs.at(status as usize, mode as usize).inc();
-        if mode.executes() {
+        if let Some(duration) = executed {
             self.run_duration.observe(ms(duration));
         }
     }
@@ -209,13 +231,11 @@ impl Series {
     }
 
     /// A gateway call was answered.
-    #[allow(dead_code, reason = "the gateway counts here")]
     pub(crate) fn call(&self, kind: CallKind, decision: Decision) {
         self.calls.at(kind as usize, decision as usize).inc();
     }
 
     /// Policy refused a gateway call.
-    #[allow(dead_code, reason = "the gateway counts here")]
     pub(crate) fn denied(&self, kind: CallKind, rule: Rule) {
         if let Some(cap) = CAPS.iter().position(|cap| *cap == kind.cap()) {
             self.denied.at(cap, rule as usize).inc();
@@ -259,13 +279,23 @@ impl Series {
     }
 
     /// Compiled code was looked for.
-    pub(crate) fn code_cache(&self, hit: bool) {
-        self.code_cache[usize::from(!hit)].inc();
+    pub(crate) fn code_cache(&self, from: CodeSource) {
+        self.code_cache[from as usize].inc();
+    }
+
+    /// Something became of a file of compiled code.
+    pub(crate) fn code_file(&self, what: CodeFile) {
+        self.code_files[what as usize].inc();
     }
 
     /// The settings were read again.
     pub(crate) fn reloaded(&self, applied: bool) {
         self.reloads[usize::from(!applied)].inc();
+    }
+
+    /// Guests' requests.
+    pub(crate) fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 
     /// HTTP's own.

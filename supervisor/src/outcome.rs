@@ -4,11 +4,11 @@
 
 use std::fmt::Write;
 
-use void_api::{Reason, Status, Usage, Value, results_json};
+use void_api::{DenialNote, Reason, Status, Usage, Value, results_json};
 use void_ipc::message::{Claim, RunEnd, Trap, Unloadable, Value as WireValue};
 use void_policy::settings::Limits;
 
-use crate::worker::{Facts, Verdict};
+use crate::worker::{Facts, MOST_BYTES, Verdict};
 
 /// How a run ended, as its record says it.
 #[derive(Debug, Default)]
@@ -23,6 +23,14 @@ pub(crate) struct Outcome {
     pub(crate) result: Option<Box<serde_json::value::RawValue>>,
     /// What was used.
     pub(crate) usage: Usage,
+    /// Its wall time, where its guest was executed.
+    pub(crate) executed: Option<std::time::Duration>,
+    /// What the guest wrote to standard output and standard error, and whether there was more.
+    pub(crate) written: [Option<(String, bool)>; 2],
+    /// A WASI command's exit code.
+    pub(crate) exit_code: Option<i32>,
+    /// Gateway calls that were refused.
+    pub(crate) denials: Vec<DenialNote>,
 }
 
 impl Outcome {
@@ -47,20 +55,38 @@ impl Outcome {
     }
 }
 
-/// Concludes how a run ended.
-pub(crate) fn conclude(facts: &Facts, limits: &Limits) -> Outcome {
+/// Concludes how a run ended. `command`: it was a WASI command, which has outputs and an exit code even where it says
+/// nothing of them.
+pub(crate) fn conclude(facts: Facts, limits: &Limits, command: bool) -> Outcome {
     let mut outcome = match (facts.verdict, &facts.end) {
         (Some(verdict), _) => judged(verdict, limits),
         (None, Some(end)) => claimed(end, limits),
-        (None, None) => vanished(facts),
+        (None, None) => vanished(&facts),
     };
+    outcome.exit_code = match facts.end.as_ref().map(|end| &end.claim) {
+        Some(Claim::Exited(code)) => Some(code.cast_signed()),
+        Some(Claim::Returned(_)) if command => Some(0),
+        _ => None,
+    };
+    outcome.executed = Some(facts.wall);
     outcome.usage = Usage {
-        cpu_ms: rounded_ms(facts.cpu),
+        // One thread uses no more CPU time than goes by. The kernel's account also holds what the process used before
+        // its order and after its guest, which is no part of the run.
+        cpu_ms: rounded_ms(facts.cpu.min(facts.wall)),
         wall_ms: rounded_ms(facts.wall),
-        wait_ms: 0,
-        mem_pages: facts.end.as_ref().map_or(0, |end| u64::from(end.mem_pages.min(limits.mem_pages))),
-        syscalls: 0,
+        wait_ms: rounded_ms(facts.wait),
+        mem_pages: {
+            let claimed = facts.end.as_ref().map_or(0, |end| end.mem_pages);
+            u64::from(claimed.max(facts.mem_pages).min(limits.mem_pages))
+        },
+        syscalls: facts.calls,
     };
+    let (stdout, stderr) = facts.output.into_streams();
+    outcome.written = [stdout, stderr].map(|kept| {
+        let (text, cut) = kept.into_text();
+        (command || cut || !text.is_empty()).then_some((text, cut))
+    });
+    outcome.denials = facts.denials;
     outcome
 }
 
@@ -88,6 +114,21 @@ fn judged(verdict: Verdict, limits: &Limits) -> Outcome {
         Verdict::Protocol => Outcome::error(
             Reason::WorkerCrashed,
             "the run's process said what no sound worker says and was killed: report it, the module may have broken out",
+        ),
+        Verdict::Calls => Outcome::error(
+            Reason::SyscallBudget,
+            format!(
+                "the guest made more than {} gateway calls: let it call less, or raise WASM_SYSCALL_MAX",
+                limits.syscalls_max
+            ),
+        ),
+        Verdict::Output => Outcome::error(
+            Reason::Output,
+            format!("the guest wrote more than {} MiB: let it write less", MOST_BYTES >> 20),
+        ),
+        Verdict::Unanswered => Outcome::error(
+            Reason::Internal,
+            "an answer to the guest could not be sent: report it with the module",
         ),
     }
 }
@@ -128,6 +169,11 @@ fn claimed(end: &RunEnd, limits: &Limits) -> Outcome {
             Outcome::error(Reason::Memory, with_backtrace(&out_of_memory(limits), trap))
         }
         Claim::Trapped(trap) => Outcome::error(Reason::Trap, with_backtrace(&trap.message, trap)),
+        Claim::Exited(0) => Outcome { status: Some(Status::Finished), ..Outcome::default() },
+        Claim::Exited(code) => Outcome::error(
+            Reason::Exit,
+            format!("the guest exited with code {code}: what it wrote to stderr may say why"),
+        ),
         Claim::TooLarge { pages } => Outcome::error(Reason::Memory, too_large(*pages, limits)),
         Claim::NoSuchExport | Claim::TypeMismatch => Outcome::error(
             Reason::Internal,
@@ -154,20 +200,25 @@ fn too_large(pages: u32, limits: &Limits) -> String {
 /// Why a module could not be loaded, as the end of the run that needed it.
 pub(crate) fn unloadable(why: &Unloadable, limits: &Limits) -> Outcome {
     match why {
-        Unloadable::Memory(detail) => Outcome::error(
-            Reason::Memory,
-            format!(
-                "the module needs more at its start than {} pages of 64 KiB and 1,000,000 table elements ({detail}): build \
-                 it smaller, or raise WASM_MEM_PAGES_MAX",
-                limits.mem_pages
-            ),
-        ),
+        Unloadable::Memory(detail) => larger_than_allowed(detail, limits),
         Unloadable::Trap(detail) => Outcome::error(Reason::Trap, detail.clone()),
         Unloadable::Import(name) => Outcome::error(Reason::ModuleInvalid, unknown_import(name)),
         Unloadable::Engine(detail) => {
             Outcome::error(Reason::ModuleInvalid, format!("the engine refuses the module: {detail}"))
         }
     }
+}
+
+/// The module needs more at its start than any run may have.
+pub(crate) fn larger_than_allowed(detail: &str, limits: &Limits) -> Outcome {
+    Outcome::error(
+        Reason::Memory,
+        format!(
+            "the module needs more at its start than {} pages of 64 KiB and 1,000,000 table elements ({detail}): build \
+             it smaller, or raise WASM_MEM_PAGES_MAX",
+            limits.mem_pages
+        ),
+    )
 }
 
 /// The sentence for an import that is not offered.

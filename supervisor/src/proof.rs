@@ -10,7 +10,7 @@ use std::sync::Arc;
 use void_ipc::message::{Claim, FromRun, Layer, Refused, Start, Value};
 
 use crate::compile::Code;
-use crate::pool::{Key, LeaseError, Nursery, Pool};
+use crate::pool::{self, Key, LeaseError, Nursery, Pool};
 use crate::worker;
 
 /// Which layers stand.
@@ -52,15 +52,17 @@ pub(crate) enum ProofError {
 pub(crate) async fn prove(nursery: &Nursery, probe: &Arc<Code>) -> Result<Layers, ProofError> {
     let failed = |error: &dyn std::fmt::Display| ProofError::Probe(error.to_string());
     let pool = Pool::new(nursery.clone());
-    let key = Key { tenant: Arc::from("probe"), sha256: [0; 32], mem_pages_max: 16 };
+    let key = Key {
+        tenant: Arc::from("probe"),
+        sha256: [0; 32],
+        mem_pages_max: 16,
+        cpu_seconds_max: pool::cpu_seconds_max(0),
+    };
     let process = pool.lease(&key, probe).await.map_err(|error| match error {
         LeaseError::Refused(refused) => ProofError::Layer(refused),
         other => failed(&other),
     })?;
     let mut missing = process.missing();
-    if !matches!(process.receive().await, Ok(FromRun::Ready)) {
-        return Err(failed(&"the run process does not answer"));
-    }
     let pid = process.pid().ok_or_else(|| failed(&"the kernel does not say which process answers"))?;
     for (layer, shown) in look(pid) {
         let known = missing.iter().any(|refused| refused.layer == layer);
@@ -77,7 +79,8 @@ pub(crate) async fn prove(nursery: &Nursery, probe: &Arc<Code>) -> Result<Layers
     let start = Start {
         export: "add".into(),
         args: vec![Value::I32(2), Value::I32(3)],
-        start_export: None,
+        first: vec![],
+        wasi: None,
         mem_pages_max: 16,
     };
     worker::begin(&process, start).map_err(|error| failed(&error))?;

@@ -1,9 +1,10 @@
-//! Descriptors of ours on the event loop: readable or not, nothing else. One place for the one call.
+//! Descriptors of ours on the event loop: readable or not, writable or not. One place for the one call.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -19,6 +20,25 @@ use tokio::io::unix::AsyncFd;
 )]
 pub(crate) fn watch<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(inner, Interest::READABLE)
+}
+
+/// As [`watch`], for writing alone. The same descriptor cannot be watched twice; a duplicate of it can.
+///
+/// # Errors
+/// The kernel's, when it cannot be watched.
+#[expect(deprecated, reason = "as for `watch`")]
+pub(crate) fn watch_writes<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(inner, Interest::WRITABLE)
+}
+
+/// Waits for something to read, and nothing else happens on this thread meanwhile. Whether there is something.
+pub(crate) fn wait_here(socket: BorrowedFd<'_>, patience: Duration) -> bool {
+    if patience.is_zero() {
+        return false;
+    }
+    let mut polled = [PollFd::new(socket, PollFlags::POLLIN)];
+    // A signal ends the wait early, which is as good as its time being up.
+    ppoll(&mut polled, Some(patience.into()), None).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether the other end of a socket is closed by all who had it.

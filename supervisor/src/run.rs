@@ -5,11 +5,13 @@
 //!    └─▶ execute: resolve ─ code ─ check ─ slot ─ lease ─ begin ─ follow ─ conclude ─▶ store, events, metrics, answer
 //! ```
 //! What a client was told survives the process: an acceptance that was answered is in the store before the
-//! answer, and so is a run's beginning before its guest runs. A run whose client waits for the end and has been told
-//! nothing yet is stored when it ends, or when it takes longer than a moment.
+//! answer, and so is a run's beginning before its guest runs. Where a run can begin at once, the two are stored in one
+//! step. A run whose client waits for the end and has been told nothing yet is stored when it ends, or when it takes
+//! longer than a moment.
 
 mod look_up;
 mod refusals;
+mod stored;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -17,27 +19,35 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use void_api::{ExecRequest, Mode, Problem, Reason, RunId, RunRecord, Status, Timestamp};
-use void_ipc::message::{Start, Value as WireValue};
+use void_ipc::message::{Start, Value as WireValue, WasiStart};
 use void_policy::admission::{Admission, Bucket, admit};
 use void_store::{Accept, Batch, Change, Reservation, Reserve, RunRow};
 
 use crate::app::App;
 use crate::check::{self, Checked};
 use crate::compile::{Code, CompileError};
+use crate::gateway::{Gateway, Outbox};
 use crate::lane::Lane;
 use crate::metrics::{self, Laps, Stage};
 use crate::outcome::{self, Outcome};
-use crate::pool::{Key, Lease, LeaseError};
+use crate::pool::{self, Key, Lease, LeaseError};
+use crate::random;
 use crate::runs::LiveRun;
 use crate::settings::Snapshot;
 use crate::slots::Queued;
-use crate::worker::{self, Budget};
+use crate::worker::{self, Budget, Places};
 pub(crate) use look_up::{cancel, record};
-use refusals::{disabled, draining, mismatch, queue_full, unavailable};
+pub(crate) use refusals::disabled;
+use refusals::{draining, mismatch, queue_full, unavailable};
+use stored::{Owed, Stored};
 
 /// A run that nobody was told of is stored all the same when it takes longer than this.
 const MOMENT: Duration = Duration::from_millis(300);
+
+/// What a WASI guest finds as its own name where the request gives no argv.
+const PROGRAM: &str = "module";
 
 /// What the client wants to hear first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +92,6 @@ impl Drop for Unheard {
     }
 }
 
-/// How far the store knows of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Nothing,
-    Accepted,
-    Running,
-}
-
 /// A run on its way.
 struct Run {
     id: RunId,
@@ -100,7 +102,9 @@ struct Run {
     mode: Mode,
     live: Arc<LiveRun>,
     stored: Cell<Stored>,
-    accepted: Instant,
+    /// Events of the guest on their way to the store.
+    outbox: Outbox,
+    owed: Cell<Option<Owed>>,
     laps: Laps,
 }
 
@@ -119,7 +123,7 @@ pub(crate) async fn submit(
     if !app.settings.now().settings.switches.enabled {
         return Err(disabled());
     }
-    let id = RunId::new(app.store.now_ms(), random()?);
+    let id = RunId::new(app.store.now_ms(), random::number().map_err(|error| unavailable(&error))?);
     let reservation = match &request.idempotency_key {
         None => None,
         Some(key) => {
@@ -157,31 +161,31 @@ pub(crate) async fn submit(
     let alone = policy.tokens.as_ref().is_none_or(|tokens| tokens.tenants().len() < 2);
     let queued = app.slots.enter(&tenant, alone).map_err(queue_full)?;
     let live = LiveRun::new(Arc::clone(&tenant), record);
-    let stored = Cell::new(Stored::Nothing);
-    let accepted = Instant::now();
-    let run = Run { id, tenant, request, policy, mode, live: Arc::clone(&live), stored, accepted, laps };
-    app.runs.insert(id, Arc::clone(&live));
+    // A run with a key must be known before its guest runs, or the same request would begin another one after a crash.
     // As long as the storage fails nothing may run that could not be recorded: then each run is stored first.
-    if promise == Promise::Answer && reservation.is_none() && !app.store.is_failing() {
-        lane.spawn(run.go(Rc::clone(lane), queued));
+    let first = promise == Promise::Accept || reservation.is_some() || app.store.is_failing();
+    let patience = if promise == Promise::Answer { MOMENT } else { Duration::ZERO };
+    let (told, stored) = oneshot::channel();
+    let run = Run {
+        id,
+        tenant,
+        request,
+        policy,
+        mode,
+        live: Arc::clone(&live),
+        stored: Cell::new(Stored::Nothing),
+        owed: Cell::new(first.then_some(Owed::new(reservation, patience, told))),
+        outbox: Outbox::default(),
+        laps,
+    };
+    app.runs.insert(id, Arc::clone(&live));
+    // A task of its own from here on: a client that hangs up must not leave a run stored and not begun.
+    lane.spawn(run.go(Rc::clone(lane), queued));
+    if !first {
         let unheard = Some(Unheard(Some(Arc::clone(&live))));
         return Ok(Submitted { run_id: id, mode, warning: None, live: Some(live), unheard });
     }
-    // A task of its own from here on: a client that hangs up now must not leave a run stored and not begun.
-    let (stored, accepted) = tokio::sync::oneshot::channel();
-    let on = Rc::clone(lane);
-    lane.spawn(async move {
-        let accepted = run.accept(&on.app, reservation).await;
-        let go_on = accepted.is_ok();
-        // Whether the client still listens makes no difference to the run.
-        let _ = stored.send(accepted);
-        if go_on {
-            run.go(on, queued).await;
-        } else {
-            on.app.runs.remove(id);
-        }
-    });
-    match accepted.await {
+    match stored.await {
         Ok(Ok(())) => Ok(Submitted { run_id: id, mode, warning: None, live: Some(live), unheard: None }),
         Ok(Err(error)) => Err(unavailable(&error)),
         Err(error) => Err(unavailable(&error)),
@@ -202,7 +206,8 @@ pub(crate) fn resume(lane: &Rc<Lane>, pending: crate::recover::Resumed) {
         mode: pending.record.mode,
         live,
         stored: Cell::new(Stored::Accepted),
-        accepted: Instant::now(),
+        outbox: Outbox::default(),
+        owed: Cell::new(None),
         laps: Laps::begin(),
     };
     lane.spawn(run.go(Rc::clone(lane), queued));
@@ -215,16 +220,20 @@ impl Run {
         let (outcome, lease) = {
             let executed = self.execute(&lane, queued);
             tokio::pin!(executed);
-            let at_once = async {
-                if self.stored.get() != Stored::Nothing {
-                    return None;
-                }
-                tokio::time::timeout(MOMENT, &mut executed).await.map_err(|_| self.store_unheard(app)).ok()
-            }
-            .await;
+            let at_once = tokio::select! {
+                biased;
+                end = &mut executed => Some(end),
+                () = self.patience() => None,
+            };
             match at_once {
                 Some(end) => end,
-                None => executed.await,
+                None => {
+                    self.store_acceptance(app).await;
+                    match self.stored.get() {
+                        Stored::Refused => (Outcome::default(), None),
+                        Stored::Nothing | Stored::Accepted | Stored::Running => executed.await,
+                    }
+                }
             }
         };
         self.finish(app, outcome).await;
@@ -243,11 +252,13 @@ impl Run {
             ready = self.make_ready(lane) => ready,
             () = self.live.cancelled() => return (Outcome::cancelled(), None),
         };
-        let (slot, lease, start) = match ready {
-            Ok(Ready::Execute { slot, lease, start }) => (slot, *lease, start),
+        let (slot, lease, start, mem_pages_min) = match ready {
+            Ok(Ready::Execute { slot, lease, start, mem_pages_min }) => (slot, *lease, *start, mem_pages_min),
             Ok(Ready::DryRun) => return (Outcome::dry_run(), None),
             Err(outcome) => return (*outcome, None),
         };
+        let stdin = start.wasi.as_ref().and(self.request.stdin.clone());
+        let command = start.wasi.is_some() && start.export == "_start";
         // A run that a freeze holds here can still be cancelled. Once it has begun there is no await left in there.
         let begun = tokio::select! {
             biased;
@@ -260,36 +271,56 @@ impl Run {
         };
         self.laps.end(&lane.app.metrics, Stage::Send);
         drop(queued);
-        lane.app.metrics.queue_wait(self.accepted.elapsed());
         let limits = &self.policy.settings.limits;
         let budget = Budget {
             cpu: Duration::from_millis(limits.cpu_ms),
             wall: Duration::from_millis(limits.wall_ms),
             nice: slot.nice(),
+            output: limits.output_max_bytes,
         };
         let _busy = lane.app.metrics.busy(metrics::Role::Run);
-        let facts = worker::follow(&lease, begun, budget, &self.live, &lane.everywhere).await;
+        let places = Places { home: &lane.home, everywhere: &lane.everywhere };
+        let make_room = || self.send_events(&lane.app);
+        let gateway =
+            Gateway::new(&lane.app, (self.id, &self.tenant), &self.policy, &self.outbox, &make_room);
+        let facts = {
+            let follow = worker::follow(&lease, begun, budget, &self.live, places, gateway);
+            tokio::pin!(follow);
+            match stdin {
+                None => follow.await,
+                Some(stdin) => tokio::select! {
+                    biased;
+                    facts = &mut follow => facts,
+                    () = lease.feed(&stdin) => follow.await,
+                },
+            }
+        };
         self.laps.end(&lane.app.metrics, Stage::Run);
         drop(slot);
-        (outcome::conclude(&facts, limits), Some(lease))
+        let mut outcome = outcome::conclude(facts, limits, command);
+        // A run that was killed had at least what its module begins with.
+        outcome.usage.mem_pages = outcome.usage.mem_pages.max(mem_pages_min);
+        (outcome, Some(lease))
     }
 
     /// Lets the guest run, once it may, and once the store knows that it does where it knows of the run at all.
     async fn begin(&self, lane: &Rc<Lane>, lease: &Lease, start: Start) -> Result<Instant, Box<Outcome>> {
         loop {
-            if self.stored.get() == Stored::Accepted {
+            if self.is_known() && self.stored.get() != Stored::Running {
                 drop(lane.app.slots.may_begin().await);
-                self.store_started(&lane.app).await?;
-                self.stored.set(Stored::Running);
+                self.store_beginning(&lane.app).await?;
             }
             // From here to the request on its way there is no await: a freeze waits for it, or stops it.
             let (held, waited) = lane.app.slots.may_begin().await;
             // Stored while it waited: then its beginning is to be stored first.
-            if self.stored.get() == Stored::Accepted {
+            if self.is_known() && self.stored.get() != Stored::Running {
                 continue;
             }
             let begun = worker::begin(lease, start);
             if begun.is_ok() {
+                if self.stored.get() == Stored::Running {
+                    self.outbox.open();
+                }
                 self.mark_running(&lane.app, waited);
             }
             drop(held);
@@ -311,15 +342,21 @@ impl Run {
         self.live.record.lock().source = Some(source(&module));
         let code =
             app.compiler.code(&self.tenant, module.sha256, &module.bytes).await.map_err(not_compiled)?;
-        let checked = check::check(&code, &self.request)?;
+        let checked = check::check(&code, &self.request, &self.policy.settings.limits)?;
         if self.mode == Mode::DryRun {
             return Ok(Ready::DryRun);
         }
         self.laps.end(&app.metrics, Stage::Prepare);
+        let asked = Instant::now();
         let slot = app.slots.acquire(&self.tenant).await;
+        app.metrics.queue_wait(asked.elapsed());
         let limits = &self.policy.settings.limits;
-        let key =
-            Key { tenant: Arc::clone(&self.tenant), sha256: module.sha256, mem_pages_max: limits.mem_pages };
+        let key = Key {
+            tenant: Arc::clone(&self.tenant),
+            sha256: module.sha256,
+            mem_pages_max: limits.mem_pages,
+            cpu_seconds_max: pool::cpu_seconds_max(limits.cpu_ms),
+        };
         let lease = lane.pool.lease(&key, &code).await.map_err(|error| match error {
             LeaseError::Unloadable(why) => Box::new(outcome::unloadable(&why, limits)),
             other => {
@@ -331,17 +368,33 @@ impl Run {
             }
         })?;
         self.laps.end(&app.metrics, Stage::Lease);
-        Ok(Ready::Execute { slot, lease: Box::new(lease), start: self.start(&code, checked) })
+        let start = Box::new(self.start(&code, checked)?);
+        Ok(Ready::Execute { slot, lease: Box::new(lease), start, mem_pages_min: code.memory_pages })
     }
 
-    fn start(&self, code: &Code, checked: Checked) -> Start {
+    fn start(&self, code: &Code, checked: Checked) -> Result<Start, Box<Outcome>> {
         let args: Vec<WireValue> = checked.args.iter().map(outcome::to_wire).collect();
-        Start {
+        Ok(Start {
             export: self.request.entry.name.clone(),
             args,
-            start_export: code.start_export.clone(),
+            first: check::calls_before(code, &self.request.entry.name),
             mem_pages_max: self.policy.settings.limits.mem_pages,
-        }
+            wasi: if check::uses_wasi(code) { Some(self.wasi()?) } else { None },
+        })
+    }
+
+    fn wasi(&self) -> Result<WasiStart, Box<Outcome>> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| {
+            Box::new(Outcome::error(Reason::Internal, format!("the kernel gave no random numbers: {error}")))
+        })?;
+        let request = &self.request;
+        // Programs expect their name to be there.
+        let argv = if request.argv.is_empty() { vec![PROGRAM.to_owned()] } else { request.argv.clone() };
+        let env = request.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        // A body is at most a MiB, and so is what it holds.
+        let stdin_bytes = u32::try_from(request.stdin.as_deref().unwrap_or_default().len()).unwrap_or(0);
+        Ok(WasiStart { argv, env, stdin_bytes, seed })
     }
 
     /// `late`: it was held back after its beginning had been stored.
@@ -362,76 +415,44 @@ impl Run {
             record.error = outcome.error;
             record.result = outcome.result;
             record.usage = outcome.usage;
+            let [stdout, stderr] = outcome.written;
+            (record.stdout, record.stdout_truncated) =
+                stdout.map_or((None, false), |(text, cut)| (Some(text), cut));
+            (record.stderr, record.stderr_truncated) =
+                stderr.map_or((None, false), |(text, cut)| (Some(text), cut));
+            record.exit_code = outcome.exit_code;
+            record.denials = outcome.denials;
             record.finished_at = Some(Timestamp(app.store.now_ms()));
-            RunRow::new(&self.tenant, &record)
+            self.row(&record)
         };
-        let (status, usage) = { (outcome.status.unwrap_or(Status::Error), outcome.usage) };
-        if let Some(reason) = outcome.reason {
-            app.metrics.violation(reason);
-        }
-        app.metrics.run_ended(status, self.mode, Duration::from_millis(usage.wall_ms));
-        let row = match row {
-            Ok(row) => row,
-            Err(error) => {
-                // Strings, numbers and maps with string keys always are JSON.
-                tracing::error!(%error, "a record could not be written");
-                return;
-            }
-        };
+        let Some(row) = row else { return app.runs.remove(self.id) };
         let json = row.json();
-        let change = match self.stored.get() {
-            Stored::Nothing => Change::Accept(Box::new(Accept::ended(row))),
-            Stored::Accepted | Stored::Running => Change::Ended(Box::new(row)),
-        };
-        if let Err(error) = app.store.submit(Batch::new().with(change).until_committed()).await {
-            tracing::error!(run_id = %self.id, %error, "the end of a run could not be stored");
-        }
-        self.live.publish(json);
-        app.runs.remove(self.id);
-    }
-
-    async fn accept(&self, app: &App, key: Option<Reservation>) -> Result<(), void_store::WriteError> {
-        let accept = self.row(key)?;
-        app.store.submit(Batch::new().with(Change::Accept(Box::new(accept)))).await?;
-        self.stored.set(Stored::Accepted);
-        Ok(())
-    }
-
-    /// Stores a run that was not stored at its acceptance. Its beginning, where it has not begun, is stored after this.
-    fn store_unheard(&self, app: &App) {
-        let running = self.live.record.lock().status == Status::Running;
-        match self.row(None) {
-            Ok(accept) => {
-                // Batches are committed in their order, and the end of the run waits for its own.
-                drop(app.store.submit(Batch::new().with(Change::Accept(Box::new(accept))).until_committed()));
-                self.stored.set(if running { Stored::Running } else { Stored::Accepted });
+        let emits = self.outbox.take();
+        let ended = match (self.stored.get(), self.owed.take()) {
+            (Stored::Refused, _) => false,
+            // Its guest has not begun, so it has emitted nothing.
+            (Stored::Nothing, Some(owed)) => self.store_first(app, owed, Accept::ended(row)).await,
+            (Stored::Nothing, None) => self.store_end(app, Accept { emits, ..Accept::ended(row) }).await,
+            (Stored::Accepted | Stored::Running, _) => {
+                let emits = emits.into_iter().map(|emit| Change::Emit { run_id: self.id, emit });
+                let batch = emits.fold(Batch::new(), Batch::with).with(Change::Ended(Box::new(row)));
+                self.store_end(app, batch).await
             }
-            Err(error) => tracing::error!(run_id = %self.id, %error, "a run could not be stored"),
+        };
+        if ended {
+            let status = outcome.status.unwrap_or(Status::Error);
+            if let Some(reason) = outcome.reason {
+                app.metrics.violation(reason);
+            }
+            app.metrics.run_ended(status, self.mode, outcome.executed);
+            self.live.publish(json);
         }
-    }
-
-    fn row(&self, key: Option<Reservation>) -> Result<Accept, void_store::WriteError> {
-        let row = RunRow::new(&self.tenant, &self.live.record.lock())
-            .map_err(|error| void_store::WriteError::Io(error.to_string()))?;
-        let request = Bytes::from(self.request.to_json());
-        Ok(Accept::queued(row, request, self.policy.blob(), key))
-    }
-
-    async fn store_started(&self, app: &App) -> Result<(), Box<Outcome>> {
-        let at = app.store.now_ms();
-        self.live.record.lock().started_at = Some(Timestamp(at));
-        let change = Change::Started { run_id: self.id, at };
-        app.store.submit(Batch::new().with(change).until_committed()).await.map(drop).map_err(|error| {
-            Box::new(Outcome::error(
-                Reason::Internal,
-                format!("the run's beginning could not be stored: {error}"),
-            ))
-        })
+        app.runs.remove(self.id);
     }
 }
 
 enum Ready {
-    Execute { slot: crate::slots::Slot, lease: Box<Lease>, start: Start },
+    Execute { slot: crate::slots::Slot, lease: Box<Lease>, start: Box<Start>, mem_pages_min: u64 },
     DryRun,
 }
 
@@ -443,8 +464,9 @@ async fn store_frozen(
 ) -> Result<(), Problem> {
     let row = RunRow::new(tenant, record).map_err(|error| unavailable(&error))?;
     let accept = Accept::queued(row, Bytes::new(), Bytes::new(), key);
-    let batch = Batch::new().with(Change::Accept(Box::new(accept)));
-    app.store.submit(batch).await.map(drop).map_err(|error| unavailable(&error))
+    app.store.submit(accept).await.map_err(|error| unavailable(&error))?;
+    app.metrics.run_ended(Status::Frozen, Mode::Frozen, None);
+    Ok(())
 }
 
 fn cached(app: &App, tenant: &str, run_id: RunId) -> Submitted {
@@ -466,10 +488,4 @@ fn not_compiled(error: CompileError) -> Box<Outcome> {
         CompileError::Refused(_) => Reason::Internal,
     };
     Box::new(Outcome::error(reason, format!("the module could not be compiled: {error}")))
-}
-
-fn random() -> Result<u128, Problem> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| unavailable(&error))?;
-    Ok(u128::from_le_bytes(bytes))
 }

@@ -1,18 +1,19 @@
 //! From the first line to readiness, and from the first signal to the end.
 //!
 //! ```text
-//! settings ─ store ─ spawner ─ warm-up code ─ proof ─ lanes ─ sockets ─▶ ready
+//! settings ─ store ─ sockets ─ spawner ─ warm-up code ─ proof ─ lanes ─▶ ready
 //! SIGHUP ─▶ reload        SIGTERM ─▶ stop accepting, let runs finish ─▶ exit 0; a second one ─▶ exit at once
 //! ```
 //! The main thread keeps the spawner alive; everything else happens on other threads.
 
 use std::convert::Infallible;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
@@ -21,23 +22,24 @@ use void_policy::settings::{Durability, Isolation, SettingError, Settings};
 use void_store::{Recovery, Store, StoreConfig};
 
 use crate::app::{App, State};
-use crate::compile::{CompileError, Compiler};
+use crate::compile::{Build, Code, CompileError, Compiler, Files, Preparations};
+use crate::history::{self, History};
 use crate::lane::Lanes;
 use crate::listen::{self, ListenError, Listener};
 use crate::metrics::{self, Metrics};
-use crate::pool::Nursery;
+use crate::pool::{Nursery, zygotes_max};
 use crate::proof::{self, ProofError};
 use crate::runs::Runs;
 use crate::settings::Live;
 use crate::slots::Slots;
 use crate::spawner::Spawner;
-use crate::{notify, readiness, recover};
+use crate::{gateway, notify, readiness, recover};
 
 /// The service's own module, in `assets/warm_up.wat` as text.
 const WARM_UP: &[u8] = include_bytes!("../assets/warm_up.wasm");
 
-/// CPU time that a zygote may use in its life, beside the budget of one run, seconds. It is replaced long before.
-const ZYGOTE_CPU_SECONDS: u64 = 60;
+/// The same for zygotes of modules that use WASI.
+const WARM_UP_WASI: &[u8] = include_bytes!("../assets/warm_up_wasi.wasm");
 
 /// How long the store may take to put its files in order at the end.
 const TO_CLOSE: Duration = Duration::from_secs(10);
@@ -93,7 +95,7 @@ pub(crate) fn start() -> Result<Infallible, StartError> {
     let live = Live::load().map_err(StartError::Settings)?;
     let snapshot = live.now();
     let settings = &snapshot.settings;
-    refuse_what_is_not_there(settings)?;
+    say_what_is_not_there(settings);
     // A worker of the same user must not be able to look into this process.
     void_seccomp::process::set_dumpable(false)
         .map_err(|error| StartError::Kernel("prctl(PR_SET_DUMPABLE)", error))?;
@@ -101,6 +103,7 @@ pub(crate) fn start() -> Result<Infallible, StartError> {
         .map_err(|error| StartError::Kernel("setrlimit(RLIMIT_NOFILE)", error))?;
     let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
     let worker = worker_program()?;
+    let programs = hash_programs(&worker)?;
     let (store, recovery) = Store::open(&store_config(settings))?;
     let supply = Supply::new(supply_config(settings))?;
     let listeners = listen::bind(settings)?;
@@ -119,6 +122,7 @@ pub(crate) fn start() -> Result<Infallible, StartError> {
         supply,
         listeners,
         spawner: Arc::clone(&spawner),
+        programs,
     };
     thread::Builder::new()
         .name("control".into())
@@ -136,6 +140,8 @@ struct Parts {
     supply: Supply,
     listeners: Vec<Listener>,
     spawner: Arc<Spawner>,
+    /// The digest of the programs that make and load machine code, once it is known.
+    programs: thread::JoinHandle<io::Result<[u8; 32]>>,
 }
 
 fn control(parts: Parts) {
@@ -156,28 +162,33 @@ fn control(parts: Parts) {
     std::process::exit(code);
 }
 
+/// The code of a module of our own. Its `number` stands for its digest.
+async fn own_module(compiler: &Compiler, number: u8, wasm: &'static [u8]) -> Result<Arc<Code>, ProofError> {
+    let compiled = compiler.code(&Arc::from("void"), [number; 32], &bytes::Bytes::from_static(wasm)).await;
+    compiled.map_err(|error| match error {
+        CompileError::Refused(refused) => ProofError::Layer(refused),
+        other => ProofError::Probe(other.to_string()),
+    })
+}
+
 async fn serve(parts: Parts) -> Result<(), StartError> {
-    let Parts { live, metrics, store, recovery, supply, listeners, spawner } = parts;
+    let Parts { live, metrics, store, recovery, supply, listeners, spawner, programs } = parts;
     let snapshot = live.now();
     let settings = &snapshot.settings;
     let allow_weaker = settings.work.allow_weaker_isolation;
     let processors = void_seccomp::process::processors()
         .map_err(|error| StartError::Kernel("sched_getaffinity", error))?;
     let compiler = Compiler::new(Arc::clone(&spawner), metrics.clone(), processors.len(), allow_weaker);
-    let warm_up = compiler
-        .code(&Arc::from("void"), [0; 32], &bytes::Bytes::from_static(WARM_UP))
-        .await
-        .map_err(|error| match error {
-            CompileError::Refused(refused) => ProofError::Layer(refused),
-            other => ProofError::Probe(other.to_string()),
-        })?;
+    let (warm_up, warm_up_wasi) =
+        tokio::try_join!(own_module(&compiler, 0, WARM_UP), own_module(&compiler, 1, WARM_UP_WASI))?;
+    keep_code(&compiler, settings, warm_up.engine(), programs, &metrics);
     let nursery = Nursery {
         spawner,
         warm_up: Arc::clone(&warm_up),
+        warm_up_wasi,
         metrics: metrics.clone(),
-        cpu_seconds_max: u32::try_from(ZYGOTE_CPU_SECONDS + settings.limits.cpu_ms.div_ceil(1000))
-            .unwrap_or(u32::MAX),
         cpu: None,
+        zygotes_max: zygotes_max(processors.len()),
         allow_weaker,
     };
     let layers = proof::prove(&nursery, &warm_up).await?;
@@ -189,12 +200,16 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
     slots.hold(held(settings));
     let app = Arc::new(App {
         settings: live,
+        history: History::new(&metrics),
         metrics,
         supply,
         store,
         runs: Runs::new(),
         slots,
+        gateway: gateway::Shared::start()
+            .map_err(|error| StartError::Kernel("the threads that fetch cannot be started", error))?,
         compiler,
+        preparations: Preparations::default(),
         layers,
         state: State::default(),
     });
@@ -228,11 +243,13 @@ async fn live_until_the_end(
     app.state.set_ready();
     notify::ready("takes runs");
     tokio::task::spawn_local(watchdog());
+    tokio::task::spawn_local(prepare(Arc::clone(app)));
+    tokio::task::spawn_local(history::keep(Arc::clone(app)));
     loop {
         tokio::select! {
             Some(()) = reload.recv() => {
                 notify::reloading();
-                reload_settings(app);
+                reload_settings(app, &lanes).await;
                 notify::ready("takes runs");
             }
             Some(()) = stop.recv() => break,
@@ -293,12 +310,16 @@ async fn drained(app: &App) {
     }
 }
 
-fn reload_settings(app: &Arc<App>) {
-    // What was refused is logged, and there is nobody else to tell.
-    let _ = app.settings.reload(&app.metrics, |settings| {
+async fn reload_settings(app: &Arc<App>, lanes: &Lanes) {
+    let apply = async |settings: &Settings| {
         app.slots.let_wait(settings.work.queue_max as usize);
         app.slots.hold(held(settings));
-    });
+        if held(settings) {
+            lanes.settle().await;
+        }
+    };
+    // What was refused is logged, and there is nobody else to tell.
+    let _ = app.settings.reload(&app.metrics, apply).await;
 }
 
 /// Whether nothing may begin.
@@ -337,17 +358,14 @@ async fn watchdog() {
     }
 }
 
-fn refuse_what_is_not_there(settings: &Settings) -> Result<(), StartError> {
+/// One worker for many runs is not built. What stands instead isolates more, so it is no reason not to start.
+fn say_what_is_not_there(settings: &Settings) {
     if settings.work.isolation == Isolation::Module {
-        return Err(StartError::Settings(vec![SettingError {
-            variable: "WASM_ISOLATION",
-            value: "module".into(),
-            accepted:
-                "run; module is not built yet, and each run in a process of its own is the safer choice"
-                    .into(),
-        }]));
+        tracing::warn!(
+            "WASM_ISOLATION=module is not built: every run gets a process of its own all the same, which is slower and safer; \
+             set it to run"
+        );
     }
-    Ok(())
 }
 
 fn worker_program() -> Result<PathBuf, StartError> {
@@ -360,6 +378,60 @@ fn worker_program() -> Result<PathBuf, StartError> {
         }
     }
     Ok(worker)
+}
+
+/// Has a thread hash the programs that make and load machine code: what another build made is of no use.
+fn hash_programs(worker: &Path) -> Result<thread::JoinHandle<io::Result<[u8; 32]>>, StartError> {
+    let programs = [worker.to_owned(), worker.with_file_name("void-sandbox-compiler")];
+    let hash = move || {
+        let mut hasher = Sha256::new();
+        for program in &programs {
+            // The digest of each stands for it, whatever its length.
+            let mut of_one = Sha256::new();
+            io::copy(&mut std::fs::File::open(program)?, &mut of_one)?;
+            hasher.update(of_one.finalize());
+        }
+        Ok(hasher.finalize().into())
+    };
+    thread::Builder::new()
+        .name("programs".into())
+        .spawn(hash)
+        .map_err(|error| StartError::Kernel("a thread cannot be started", error))
+}
+
+/// Opens the code cache. Without it everything works, and each module is compiled after each start.
+fn keep_code(
+    compiler: &Compiler,
+    settings: &Settings,
+    engine: u64,
+    programs: thread::JoinHandle<io::Result<[u8; 32]>>,
+    metrics: &Metrics,
+) {
+    let programs = programs.join().unwrap_or_else(|_| Err(io::Error::other("the thread died")));
+    let files = programs
+        .and_then(|programs| Files::open(&settings.state.dir, Build { engine, programs }, metrics.clone()));
+    match files {
+        Ok(files) => compiler.keep_on_disk(files),
+        Err(error) => {
+            tracing::warn!(%error, "machine code is not kept on disk: make the folder `code` in WASM_STATE_DIR usable");
+        }
+    }
+}
+
+/// Compiles what was uploaded, one after the other, before anybody runs it.
+async fn prepare(app: Arc<App>) {
+    loop {
+        let (tenant, sha256) = app.preparations.next().await;
+        if app.state.draining() {
+            return;
+        }
+        // From memory, as a rule: it was uploaded a moment ago.
+        let target = void_api::Target::Cid(void_api::CidText::raw(sha256));
+        match app.supply.resolve(&tenant, &target).await {
+            Ok(module) => app.compiler.prepare(&tenant, module.sha256, &module.bytes).await,
+            Err(error) => tracing::debug!(%error, "an uploaded module is gone before it was compiled"),
+        }
+    }
 }
 
 fn store_config(settings: &Settings) -> StoreConfig {
@@ -395,11 +467,15 @@ fn supply_config(settings: &Settings) -> SupplyConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::WARM_UP;
+    use super::{WARM_UP, WARM_UP_WASI};
 
     #[test]
-    fn the_module_of_our_own_is_what_its_text_says() {
-        let text = include_str!("../assets/warm_up.wat");
-        assert_eq!(wat::parse_str(text).unwrap(), WARM_UP, "run wat2wasm, or change the text back");
+    fn the_modules_of_our_own_are_what_their_texts_say() {
+        for (text, wasm) in [
+            (include_str!("../assets/warm_up.wat"), WARM_UP),
+            (include_str!("../assets/warm_up_wasi.wat"), WARM_UP_WASI),
+        ] {
+            assert_eq!(wat::parse_str(text).unwrap(), wasm, "run wat2wasm, or change the text back");
+        }
     }
 }

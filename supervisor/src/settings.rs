@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use void_policy::secrets::Secrets;
 use void_policy::settings::{Change, ENV_FILE, VARIABLES, env_file};
 use void_policy::{SettingError, Settings, Tokens};
 
 use crate::metrics::Metrics;
 
 const TOKENS_FILE: &str = "WASM_API_TOKENS_FILE";
+const SECRETS_FILE: &str = "WASM_HTTP_SECRETS_FILE";
 /// Longer files are none of ours.
 const FILE_MAX_BYTES: u64 = 4 << 20;
 
@@ -27,6 +29,8 @@ pub(crate) struct Snapshot {
     pub(crate) settings: Settings,
     /// Who may call; `None` where everyone who can connect may.
     pub(crate) tokens: Option<Tokens>,
+    /// What is added to guests' requests.
+    pub(crate) secrets: Secrets,
     /// Counts the reloads that took effect.
     pub(crate) generation: u64,
     /// The values as the store keeps them beside a run, made once for all runs.
@@ -34,15 +38,15 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    fn new(settings: Settings, tokens: Option<Tokens>, generation: u64) -> Snapshot {
+    fn new(settings: Settings, tokens: Option<Tokens>, secrets: Secrets, generation: u64) -> Snapshot {
         // Pairs of texts: this cannot fail.
         let blob = serde_json::to_vec(&settings.in_force()).map(Bytes::from).unwrap_or_default();
-        Snapshot { settings, tokens, generation, blob }
+        Snapshot { settings, tokens, secrets, generation, blob }
     }
 
     /// The settings that stood when a run was accepted, for a run that is taken up again.
     pub(crate) fn of_run(settings: Settings) -> Snapshot {
-        Snapshot::new(settings, None, 0)
+        Snapshot::new(settings, None, Secrets::default(), 0)
     }
 
     /// The values as JSON, a list of pairs of name and value that [`Settings::from_vars`] reads back.
@@ -93,7 +97,14 @@ fn load() -> Result<Snapshot, Vec<SettingError>> {
             None
         }
     };
-    if errors.is_empty() { Ok(Snapshot::new(settings, tokens, 0)) } else { Err(errors) }
+    let secrets = match settings.http_secrets_file.as_deref().map(read_secrets).transpose() {
+        Ok(secrets) => secrets.unwrap_or_default(),
+        Err(more) => {
+            errors.extend(more);
+            Secrets::default()
+        }
+    };
+    if errors.is_empty() { Ok(Snapshot::new(settings, tokens, secrets, 0)) } else { Err(errors) }
 }
 
 /// The variables that are text. Another program's may be anything; one of ours that is no text is an error.
@@ -129,18 +140,34 @@ fn read_env_file(path: &str) -> Result<Vec<(String, String)>, SettingError> {
 }
 
 fn read_tokens(path: &Path) -> Result<Tokens, Vec<SettingError>> {
-    let shown = path.display().to_string();
-    let text = read_text(path).map_err(|error| {
-        vec![refusal(TOKENS_FILE, &shown, format_args!("a file that can be read ({error}), or nothing"))]
-    })?;
-    if std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o007 != 0) {
-        tracing::warn!(path = shown, "every user of this machine may use the tokens file: chmod o= it");
-    }
+    let text = read_confidential(TOKENS_FILE, path)?;
     Tokens::parse(&text).map_err(|errors| {
+        let shown = path.display().to_string();
         let told =
             |error| refusal(TOKENS_FILE, &shown, format_args!("a file of tenants and tokens; {error}"));
         errors.into_iter().map(told).collect()
     })
+}
+
+fn read_secrets(path: &Path) -> Result<Secrets, Vec<SettingError>> {
+    let text = read_confidential(SECRETS_FILE, path)?;
+    Secrets::parse(&text).map_err(|errors| {
+        let shown = path.display().to_string();
+        let told =
+            |error| refusal(SECRETS_FILE, &shown, format_args!("a file of headers for hosts; {error}"));
+        errors.into_iter().map(told).collect()
+    })
+}
+
+fn read_confidential(variable: &'static str, path: &Path) -> Result<String, Vec<SettingError>> {
+    let shown = path.display().to_string();
+    let text = read_text(path).map_err(|error| {
+        vec![refusal(variable, &shown, format_args!("a file that can be read ({error}), or nothing"))]
+    })?;
+    if std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o007 != 0) {
+        tracing::warn!(variable, path = shown, "every user of this machine may use this file: chmod o= it");
+    }
+    Ok(text)
 }
 
 fn read_text(path: &Path) -> io::Result<String> {
@@ -179,19 +206,23 @@ impl Live {
     }
 
     /// Reads everything again. All of it holds when this returns, or none; either is logged and counted, and where it
-    /// holds, only after `apply` has made it hold everywhere: whoever sees the line or the count may rely on it.
+    /// holds, only after `apply` has made it hold everywhere: whoever sees the settings, the line or the count may rely on it.
     ///
     /// # Errors
     /// Everything that is wrong; the settings stay as they were.
-    pub(crate) fn reload(
+    pub(crate) async fn reload(
         &self,
         metrics: &Metrics,
-        apply: impl FnOnce(&Settings),
+        apply: impl AsyncFnOnce(&Settings),
     ) -> Result<Changes, Vec<SettingError>> {
-        let outcome = load().and_then(|new| self.follow(new));
-        if outcome.is_ok() {
-            apply(&self.now().settings);
-        }
+        let outcome = match load().and_then(|new| self.judge(new)) {
+            Ok((snapshot, changes)) => {
+                apply(&snapshot.settings).await;
+                self.current.store(Arc::new(snapshot));
+                Ok(changes)
+            }
+            Err(errors) => Err(errors),
+        };
         metrics.reloaded(outcome.is_ok());
         match &outcome {
             Ok(changes) => {
@@ -215,7 +246,8 @@ impl Live {
         outcome
     }
 
-    fn follow(&self, new: Snapshot) -> Result<Changes, Vec<SettingError>> {
+    /// What would hold after a reload, and what that changes.
+    fn judge(&self, new: Snapshot) -> Result<(Snapshot, Changes), Vec<SettingError>> {
         let old = self.now();
         let (settings, waiting) = old.settings.follow(new.settings).map_err(|error| vec![error])?;
         if self.open.load(Ordering::Relaxed) && new.tokens.is_none() {
@@ -224,8 +256,8 @@ impl Live {
             return Err(vec![refusal(TOKENS_FILE, "", accepted)]);
         }
         let changed = Settings::diff(&old.settings, &settings);
-        self.current.store(Arc::new(Snapshot::new(settings, new.tokens, old.generation + 1)));
-        Ok(Changes { changed, waiting })
+        let snapshot = Snapshot::new(settings, new.tokens, new.secrets, old.generation + 1);
+        Ok((snapshot, Changes { changed, waiting }))
     }
 }
 
@@ -237,18 +269,17 @@ mod tests {
         let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let (settings, _) = Settings::from_vars(vars, None, 2).unwrap();
         let tokens = tokens.map(|text| Tokens::parse(text).unwrap());
-        Snapshot::new(settings, tokens, 0)
+        Snapshot::new(settings, tokens, Secrets::default(), 0)
     }
 
     #[test]
-    fn a_reload_holds_at_once_and_says_what_waits() {
+    fn a_reload_says_what_holds_and_what_waits() {
         let live = Live::new(snapshot(&[("WASM_EXEC_ENABLED", "1")], None));
         let new =
             snapshot(&[("WASM_EXEC_ENABLED", "1"), ("WASM_EXEC_FREEZE", "1"), ("WASM_WORKERS", "7")], None);
-        let changes = live.follow(new).unwrap();
+        let (now, changes) = live.judge(new).unwrap();
         assert_eq!(changes.changed.iter().map(|c| c.variable).collect::<Vec<_>>(), ["WASM_EXEC_FREEZE"]);
         assert_eq!(changes.waiting, ["WASM_WORKERS"]);
-        let now = live.now();
         assert!(now.settings.switches.freeze && now.settings.work.workers != 7);
         assert_eq!(now.generation, 1);
     }
@@ -257,7 +288,7 @@ mod tests {
     fn tokens_cannot_be_taken_from_a_socket_that_others_reach() {
         let live = Live::new(snapshot(&[("WASM_API_TOKENS_FILE", "/t")], Some("a secret")));
         live.reached_from_outside();
-        let errors = live.follow(snapshot(&[], None)).unwrap_err();
+        let errors = live.judge(snapshot(&[], None)).unwrap_err();
         assert_eq!(errors[0].variable, TOKENS_FILE);
         assert!(live.now().tokens.is_some());
     }

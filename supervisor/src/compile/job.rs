@@ -8,10 +8,11 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::unix::AsyncFd;
 use void_ipc::channel::{self, Channel, ChannelError, ReceiveBuffer};
-use void_ipc::limits::EXTERNS;
+use void_ipc::limits::DETAIL_BYTES;
 use void_ipc::message::{Budget, FromCompiler, Job, ModuleKind, Role};
 use void_seccomp::watch::Process;
 
+use super::heard::{Heard, Hearing};
 use super::{Code, CompileError};
 use crate::metrics::{self, Metrics};
 use crate::readiness;
@@ -42,14 +43,44 @@ impl Limits {
     }
 }
 
+/// What is to be done, and how urgently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Work {
+    /// A look at what the module is.
+    Describe,
+    /// Machine code, for which somebody waits.
+    Compile,
+    /// Machine code for later: the process gives way to all others.
+    Prepare,
+}
+
+impl Work {
+    /// How far the process stands back. At 5 it has a third of the weight of one at 0: a run that comes to wait for it
+    /// meanwhile must see it end.
+    fn nice(self) -> u8 {
+        match self {
+            Work::Describe | Work::Compile => 0,
+            Work::Prepare => 5,
+        }
+    }
+
+    /// How many times as long as usual it may take by the clock, since it gives way.
+    fn patience(self) -> u32 {
+        match self {
+            Work::Describe | Work::Compile => 1,
+            Work::Prepare => 3,
+        }
+    }
+}
+
 type Socket = AsyncFd<Channel<Job, FromCompiler>>;
 
-/// Compiles `wasm`, or describes it only.
+/// Has a process do it.
 pub(super) async fn run(
     spawner: &Spawner,
     metrics: &Metrics,
     wasm: &[u8],
-    compile: bool,
+    work: Work,
     limits: Limits,
     allow_weaker: bool,
 ) -> Result<Code, CompileError> {
@@ -58,7 +89,7 @@ pub(super) async fn run(
     let output = memfd(c"code").map_err(|error| unavailable(&error))?;
     let (channel, theirs) = channel::pair().map_err(|error| unavailable(&error))?;
     let job = Job {
-        compile,
+        compile: work != Work::Describe,
         cpu_seconds_max: limits.cpu_seconds,
         memory_bytes_max: limits.memory_bytes,
         output_bytes_max: limits.output_bytes,
@@ -73,9 +104,9 @@ pub(super) async fn run(
         .map_err(|error| unavailable(&error))?;
     drop(theirs);
     metrics.worker_started(metrics::Role::Compiler);
-    let mut compiler = Running { socket, process: None };
+    let mut compiler = Running { socket, process: None, nice: work.nice() };
     let _busy = metrics.busy(metrics::Role::Compiler);
-    let answer = tokio::time::timeout(limits.wall, compiler.listen(output)).await;
+    let answer = tokio::time::timeout(limits.wall * work.patience(), compiler.listen(output)).await;
     let cause = match &answer {
         Ok(Ok(_) | Err(CompileError::Invalid(_) | CompileError::Budget(_) | CompileError::Refused(_))) => {
             metrics::Cause::Exit
@@ -90,30 +121,34 @@ pub(super) async fn run(
 struct Running {
     socket: Socket,
     process: Option<Process>,
+    nice: u8,
 }
 
 impl Running {
     async fn listen(&mut self, output: OwnedFd) -> Result<Code, CompileError> {
         let crashed = |error: &dyn std::fmt::Display| CompileError::Crashed(error.to_string());
-        let (mut exports, mut imports) = (Vec::new(), Vec::new());
+        let mut heard = Heard::default();
+        let mut engine = None;
         let mut buffer = ReceiveBuffer::default();
         loop {
             let message = self.receive(&mut buffer).await.map_err(|error| crashed(&error))?;
-            match message {
-                FromCompiler::Ready => {}
-                FromCompiler::Export(export) if exports.len() < EXTERNS => exports.push(export),
-                FromCompiler::Import(import) if imports.len() < EXTERNS => imports.push(import),
-                FromCompiler::Export(_) | FromCompiler::Import(_) => {
-                    return Err(crashed(&"it describes more than a module may have"));
+            match heard.hear(message).map_err(|error| crashed(&error))? {
+                Hearing::More => {}
+                Hearing::Other(FromCompiler::Ready { engine: said }) => {
+                    // The first word counts: the module has not been looked at yet.
+                    engine.get_or_insert(said);
                 }
-                FromCompiler::Invalid(why) => return Err(CompileError::Invalid(why)),
-                FromCompiler::Budget(budget) => return Err(CompileError::Budget(budget)),
-                FromCompiler::Refused(refused) => return Err(CompileError::Refused(refused)),
-                FromCompiler::Compiled { kind, exports: e, imports: i, start_export, code_bytes } => {
-                    if (e as usize, i as usize) != (exports.len(), imports.len()) {
-                        return Err(crashed(&"its description is not complete"));
-                    }
-                    if kind == ModuleKind::Component {
+                Hearing::Other(FromCompiler::Invalid(why)) => {
+                    // It goes into a record; an honest compiler is briefer.
+                    return Err(CompileError::Invalid(why.chars().take(DETAIL_BYTES).collect()));
+                }
+                Hearing::Other(FromCompiler::Budget(budget)) => return Err(CompileError::Budget(budget)),
+                Hearing::Other(FromCompiler::Refused(refused)) => return Err(CompileError::Refused(refused)),
+                Hearing::Other(
+                    FromCompiler::Export(_) | FromCompiler::Import(_) | FromCompiler::Compiled { .. },
+                ) => return Err(crashed(&"its description makes no sense")),
+                Hearing::All(description, code_bytes) => {
+                    if description.kind == ModuleKind::Component {
                         return Err(CompileError::Invalid(
                             "this is a component; only core modules are executed, so build for wasm32-wasip1 or \
                              wasm32-unknown-unknown"
@@ -124,7 +159,8 @@ impl Running {
                     if size != code_bytes {
                         return Err(crashed(&"it wrote another number of bytes than it says"));
                     }
-                    return Ok(Code { kind, exports, imports, start_export, size, memfd: output });
+                    let engine = engine.ok_or_else(|| crashed(&"it never said that it is ready"))?;
+                    return Ok(Code { description, size, engine, memfd: output });
                 }
             }
         }
@@ -142,6 +178,10 @@ impl Running {
                         let opened = Process::open(sender.pid()).ok();
                         let gone = readiness::peer_is_gone(self.socket.get_ref().as_fd());
                         self.process = opened.filter(|_| !gone);
+                        if self.process.is_some() && self.nice > 0 {
+                            // One that has just ended does not need it.
+                            let _ = void_seccomp::process::give_way(sender.pid(), self.nice);
+                        }
                     }
                     return Ok(message);
                 }
@@ -161,7 +201,7 @@ impl Drop for Running {
     }
 }
 
-fn memfd(name: &std::ffi::CStr) -> io::Result<OwnedFd> {
+pub(super) fn memfd(name: &std::ffi::CStr) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?)
 }
 
@@ -176,7 +216,7 @@ fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// Makes a memfd immutable for good. Its size in bytes.
-fn seal(memfd: &OwnedFd) -> io::Result<u64> {
+pub(super) fn seal(memfd: &OwnedFd) -> io::Result<u64> {
     let seals =
         SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
     fcntl(memfd, FcntlArg::F_ADD_SEALS(seals))?;

@@ -1,24 +1,34 @@
 //! Machine code for modules: made by a compiler process, kept by what it was made of.
 //!
 //! To the supervisor the code is opaque bytes in a sealed memfd. Concurrent requests for one module
-//! compile it once. The cache is keyed by tenant: code that one tenant's module made a compiler write
-//! is never loaded for another.
+//! compile it once. It is kept in memory, and on disk for the next start. Both are keyed by tenant: code
+//! that one tenant's module made a compiler write is never loaded for another.
 
+mod disk;
+mod heard;
 mod job;
+mod prepare;
+mod turns;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{AcquireError, OnceCell, Semaphore};
-use void_ipc::message::{Budget, Extern, Import, Item, ModuleKind, Refused};
+use tokio::sync::OnceCell;
+use void_ipc::message::{Budget, Item, Refused};
 
+pub(crate) use disk::{Build, Files};
+pub(crate) use heard::Description;
 pub(crate) use job::Limits;
+pub(crate) use prepare::Preparations;
+pub(crate) use turns::Turns;
 
-use crate::metrics::Metrics;
+use job::Work;
+
+use crate::metrics::{CodeSource, Metrics};
 use crate::spawner::Spawner;
 
 /// Machine code that is kept, bytes, all modules together.
@@ -36,23 +46,31 @@ const SECOND_TRY: Duration = Duration::from_millis(200);
 /// What a module is, and its code.
 #[derive(Debug)]
 pub(crate) struct Code {
-    /// What it is.
-    pub(crate) kind: ModuleKind,
-    /// What it exports.
-    pub(crate) exports: Vec<Extern>,
-    /// What it imports.
-    pub(crate) imports: Vec<Import>,
-    /// What to call before anything else.
-    pub(crate) start_export: Option<String>,
+    description: Description,
     /// Size of the machine code, bytes.
     pub(crate) size: u64,
+    /// Which engine it is for, see [`void_ipc::message::FromCompiler::Ready`].
+    engine: u64,
     memfd: OwnedFd,
+}
+
+impl std::ops::Deref for Code {
+    type Target = Description;
+
+    fn deref(&self) -> &Description {
+        &self.description
+    }
 }
 
 impl Code {
     /// The sealed machine code.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.memfd.as_fd()
+    }
+
+    /// Which engine it is for.
+    pub(crate) fn engine(&self) -> u64 {
+        self.engine
     }
 
     /// The exported function `name`, where there is one.
@@ -93,10 +111,11 @@ fn budget_name(budget: Budget) -> &'static str {
 }
 
 type Key = (Arc<str>, [u8; 32]);
+type Cell = Arc<OnceCell<Result<Arc<Code>, CompileError>>>;
 
 #[derive(Debug)]
 struct Entry {
-    cell: Arc<OnceCell<Result<Arc<Code>, CompileError>>>,
+    cell: Cell,
     last_used: Instant,
 }
 
@@ -107,34 +126,47 @@ pub(crate) struct Compiler {
     metrics: Metrics,
     allow_weaker: bool,
     // Compilations at once: each keeps a processor busy.
-    jobs: Semaphore,
+    jobs: Arc<Turns>,
     // Those among them that are of large modules.
-    large: Semaphore,
+    large: Arc<Turns>,
     // Descriptions at once. They are short, and no upload waits for a compilation.
-    looks: Semaphore,
+    looks: Arc<Turns>,
+    // Reads from disk at once: one thread does them, and some are long.
+    reads: Arc<Turns>,
     cache: Mutex<HashMap<Key, Entry>>,
+    files: OnceLock<Files>,
+    begun: Instant,
 }
 
 impl Compiler {
-    /// Nothing compiled yet. At most `at_once` compilers run at a time.
+    /// Nothing compiled yet. At most `at_once` compilers run at a time, and one more that prepares.
     pub(crate) fn new(
         spawner: Arc<Spawner>,
         metrics: Metrics,
         at_once: usize,
         allow_weaker: bool,
     ) -> Compiler {
+        let turns = |places: usize| Turns::new(places, places);
         Compiler {
             spawner,
             metrics,
             allow_weaker,
-            jobs: Semaphore::new(at_once),
-            large: Semaphore::new((at_once / 2).max(1)),
-            looks: Semaphore::new(at_once),
+            jobs: turns(at_once),
+            large: turns((at_once / 2).max(1)),
+            looks: turns(at_once),
+            reads: turns(1),
             cache: Mutex::default(),
+            files: OnceLock::new(),
+            begun: Instant::now(),
         }
     }
 
-    /// The code of the module `wasm`, whose digest is `sha256`, for `tenant`.
+    /// From now on code is also kept on disk, and looked for there. The first folder counts.
+    pub(crate) fn keep_on_disk(&self, files: Files) {
+        let _ = self.files.set(files);
+    }
+
+    /// The code of the module `wasm`, whose digest is `sha256`, for `tenant`: from memory, from disk, or compiled.
     ///
     /// # Errors
     /// Why there is none. A module's own faults are remembered; anything else is tried again the next time.
@@ -145,64 +177,125 @@ impl Compiler {
         wasm: &Bytes,
     ) -> Result<Arc<Code>, CompileError> {
         let key = (Arc::clone(tenant), sha256);
-        let (cell, hit) = {
-            let mut cache = self.cache.lock();
-            let hit = cache.contains_key(&key);
-            let entry = cache
-                .entry(key.clone())
-                .or_insert_with(|| Entry { cell: Arc::default(), last_used: Instant::now() });
-            entry.last_used = Instant::now();
-            (Arc::clone(&entry.cell), hit)
+        let entry = self.entry(&key, Instant::now());
+        let mut source = CodeSource::Hit;
+        let find_or_make = async {
+            if let Some(code) = self.on_disk(&key).await {
+                source = CodeSource::Disk;
+                return Ok(code);
+            }
+            source = CodeSource::Miss;
+            self.make(&key, wasm, Work::Compile).await
         };
-        self.metrics.code_cache(hit);
-        let compiled = cell.get_or_init(|| self.compile(wasm, true)).await.clone();
+        let compiled = entry.cell.get_or_init(|| find_or_make).await.clone();
+        self.metrics.code_cache(source);
         match &compiled {
             Ok(_) | Err(CompileError::Invalid(_) | CompileError::Budget(_)) => {
-                if !hit {
+                if source != CodeSource::Hit {
                     self.shrink();
                 }
             }
-            Err(_) => {
-                self.cache.lock().remove(&key);
-            }
+            Err(_) => entry.forget(),
         }
         compiled
     }
 
-    /// What the module is, without compiling it.
+    /// Sees to it that there is code for the module, without hurry: nobody waits for it yet. One at a time.
+    pub(crate) async fn prepare(&self, tenant: &Arc<str>, sha256: [u8; 32], wasm: &Bytes) {
+        let key = (Arc::clone(tenant), sha256);
+        let on_disk = match self.files.get() {
+            Some(files) => files.has(tenant, &sha256).await,
+            None => false,
+        };
+        if on_disk || self.cache.lock().contains_key(&key) {
+            return;
+        }
+        // It is the first to go when there is too much: what runs use stays.
+        let entry = self.entry(&key, self.begun);
+        let prepared = entry.cell.get_or_init(|| self.make(&key, wasm, Work::Prepare)).await;
+        match prepared {
+            Ok(_) | Err(CompileError::Invalid(_)) => self.shrink(),
+            // It may have been the machine that was slow.
+            Err(_) => entry.forget(),
+        }
+    }
+
+    /// What the module is, without compiling it. Where its digest is given, what is known of it is not found out again.
     ///
     /// # Errors
     /// As [`Compiler::code`].
-    pub(crate) async fn describe(&self, wasm: &Bytes) -> Result<Arc<Code>, CompileError> {
-        self.compile(wasm, false).await
+    pub(crate) async fn describe(
+        &self,
+        tenant: &Arc<str>,
+        sha256: Option<[u8; 32]>,
+        wasm: &Bytes,
+    ) -> Result<Arc<Code>, CompileError> {
+        if let Some(sha256) = sha256 {
+            let key = (Arc::clone(tenant), sha256);
+            let known = self.cache.lock().get(&key).and_then(|entry| entry.cell.get().cloned());
+            if let Some(Ok(code)) = known {
+                return Ok(code);
+            }
+        }
+        self.compile(tenant, wasm, Work::Describe).await
     }
 
-    async fn compile(&self, wasm: &Bytes, compile: bool) -> Result<Arc<Code>, CompileError> {
-        let job = self.job(wasm, compile).await;
+    /// The place of a module's code in the cache, used at `used`.
+    fn entry(&self, key: &Key, used: Instant) -> Held<'_> {
+        let mut cache = self.cache.lock();
+        let entry =
+            cache.entry(key.clone()).or_insert_with(|| Entry { cell: Arc::default(), last_used: used });
+        entry.last_used = entry.last_used.max(used);
+        Held { compiler: self, key: key.clone(), cell: Arc::clone(&entry.cell) }
+    }
+
+    async fn on_disk(&self, (tenant, sha256): &Key) -> Option<Arc<Code>> {
+        let files = self.files.get()?;
+        let _turn = self.reads.take(tenant).await;
+        files.read(tenant, sha256).await.map(Arc::new)
+    }
+
+    async fn make(&self, key: &Key, wasm: &Bytes, work: Work) -> Result<Arc<Code>, CompileError> {
+        let (tenant, sha256) = key;
+        let code = self.compile(tenant, wasm, work).await?;
+        if let Some(files) = self.files.get() {
+            files.keep(tenant, sha256, &code);
+        }
+        Ok(code)
+    }
+
+    async fn compile(&self, tenant: &Arc<str>, wasm: &Bytes, work: Work) -> Result<Arc<Code>, CompileError> {
+        let job = self.job(tenant, wasm, work).await;
         // Where nothing had begun, and where only a look was lost, one more try is worth it. A module that its compiler
         // died of is not compiled again for the same run: it may be why.
         let again = match &job {
             Err(CompileError::Unavailable(_)) => true,
-            Err(CompileError::Crashed(_)) => !compile,
+            Err(CompileError::Crashed(_)) => work == Work::Describe,
             _ => false,
         };
         if !again {
             return job;
         }
         tokio::time::sleep(SECOND_TRY).await;
-        self.job(wasm, compile).await
+        self.job(tenant, wasm, work).await
     }
 
-    async fn job(&self, wasm: &Bytes, compile: bool) -> Result<Arc<Code>, CompileError> {
-        let closed = |error: AcquireError| CompileError::Unavailable(error.to_string());
-        let large = compile && wasm.len() > LARGE;
-        let _large = if large { Some(self.large.acquire().await.map_err(closed)?) } else { None };
-        let turns = if compile { &self.jobs } else { &self.looks };
-        let _turn = turns.acquire().await.map_err(closed)?;
+    async fn job(&self, tenant: &Arc<str>, wasm: &Bytes, work: Work) -> Result<Arc<Code>, CompileError> {
+        let turns: &[&Arc<Turns>] = match work {
+            Work::Describe => &[&self.looks],
+            Work::Compile if wasm.len() > LARGE => &[&self.large, &self.jobs],
+            Work::Compile => &[&self.jobs],
+            // Whoever prepares does one thing at a time, and takes no turn from a run.
+            Work::Prepare => &[],
+        };
+        let mut held = Vec::with_capacity(turns.len());
+        for turns in turns {
+            held.push(turns.take(tenant).await);
+        }
         let begin = Instant::now();
         let limits = Limits::for_module(wasm.len() as u64);
-        let job = job::run(&self.spawner, &self.metrics, wasm, compile, limits, self.allow_weaker).await;
-        if compile {
+        let job = job::run(&self.spawner, &self.metrics, wasm, work, limits, self.allow_weaker).await;
+        if work != Work::Describe {
             self.metrics.compiled(begin.elapsed());
         }
         job.map(Arc::new)
@@ -214,7 +307,7 @@ impl Compiler {
         let size = |entry: &Entry| match entry.cell.get() {
             // A remembered refusal is small, but not nothing.
             Some(Err(_)) | None => 4096,
-            Some(Ok(code)) => code.size + 4096,
+            Some(Ok(code)) => code.size + code.weight() + 4096,
         };
         let mut total: u64 = cache.values().map(size).sum();
         while total > CACHE_BYTES || cache.len() > CACHE_MODULES {
@@ -225,6 +318,36 @@ impl Compiler {
                 .map(|(key, _)| key.clone());
             let Some(entry) = coldest.and_then(|key| cache.remove(&key)) else { return };
             total -= size(&entry);
+        }
+    }
+}
+
+/// A place in the cache that somebody waits for. One that stays empty goes with the last of them.
+struct Held<'a> {
+    compiler: &'a Compiler,
+    key: Key,
+    cell: Cell,
+}
+
+impl Held<'_> {
+    /// What came is not to be remembered.
+    fn forget(&self) {
+        self.forget_if(|_| true);
+    }
+
+    fn forget_if(&self, so: impl FnOnce(&Cell) -> bool) {
+        let mut cache = self.compiler.cache.lock();
+        if cache.get(&self.key).is_some_and(|entry| Arc::ptr_eq(&entry.cell, &self.cell)) && so(&self.cell) {
+            cache.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if !self.cell.initialized() {
+            // The cache's own and this one: nobody else is waiting, and nobody can come while the cache is locked.
+            self.forget_if(|cell| !cell.initialized() && Arc::strong_count(cell) <= 2);
         }
     }
 }

@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    LOCATION, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
+use sha2::{Digest, Sha256};
 use void_api::limits::WAIT_MAX_SECONDS;
 use void_api::{PROBLEM_JSON, Problem, ProblemCode};
 
@@ -72,6 +73,51 @@ pub(super) fn waited(seconds: u32, record: Bytes) -> Answer {
     answer
 }
 
+/// A text that stays as it is for as long as the process lives, with the ETag that says so.
+pub(super) struct Kept {
+    text: Bytes,
+    etag: Option<HeaderValue>,
+}
+
+impl Kept {
+    /// Keeps a text.
+    pub(super) fn new(text: impl Into<Bytes>) -> Self {
+        let text = text.into();
+        let digest = Sha256::digest(&text);
+        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        // Hex digits in quotes always are a header's value.
+        let etag = HeaderValue::from_maybe_shared(Bytes::from(format!("\"{hex}\""))).ok();
+        Self { text, etag }
+    }
+
+    /// The text, or `304` where the client has it.
+    pub(super) fn answer(&self, asked: &HeaderMap, kind: HeaderValue) -> Answer {
+        let known = self.etag.as_ref().is_some_and(|etag| has(asked, etag));
+        let mut answer = if known {
+            let mut answer = Response::new(Body::Whole(Bytes::new()));
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+            answer
+        } else {
+            of(StatusCode::OK, kind, self.text.clone())
+        };
+        let headers = answer.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        if let Some(etag) = &self.etag {
+            headers.insert(ETAG, etag.clone());
+        }
+        answer
+    }
+}
+
+/// Whether `If-None-Match` names the tag, or any. The weak form of a tag is as good here.
+fn has(asked: &HeaderMap, etag: &HeaderValue) -> bool {
+    let lists = asked.get_all(IF_NONE_MATCH).iter().filter_map(|list| list.to_str().ok());
+    lists
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == etag.as_bytes())
+}
+
 /// Answers that change from one moment to the next.
 pub(super) fn not_kept(mut answer: Answer) -> Answer {
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -102,4 +148,38 @@ pub(super) fn problem(problem: &Problem, route: Route) -> Answer {
         _ => {}
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_has_is_not_sent_again() {
+        let kept = Kept::new("text");
+        let ask = |tags: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            tags.iter().for_each(|tag| {
+                headers.append(IF_NONE_MATCH, HeaderValue::from_static(tag));
+            });
+            kept.answer(&headers, JSON)
+        };
+        let answer = ask(&[]);
+        assert_eq!(answer.status(), 200);
+        // The first 16 bytes of the text's digest, from sha256sum.
+        assert_eq!(answer.headers()[ETAG], "\"982d9e3eb996f559e633f4d194def376\"");
+        for tags in [
+            &["\"982d9e3eb996f559e633f4d194def376\""][..],
+            &["W/\"982d9e3eb996f559e633f4d194def376\""],
+            &["\"x\", \"982d9e3eb996f559e633f4d194def376\""],
+            &["\"x\"", "*"],
+        ] {
+            let answer = ask(tags);
+            assert_eq!(answer.status(), 304, "{tags:?}");
+            assert!(answer.headers().contains_key(ETAG) && !answer.headers().contains_key(CONTENT_TYPE));
+        }
+        for tags in [&["\"x\""][..], &["982d9e3eb996f559e633f4d194def376"], &[""]] {
+            assert_eq!(ask(tags).status(), 200, "{tags:?}");
+        }
+    }
 }

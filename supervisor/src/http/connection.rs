@@ -23,7 +23,7 @@ use void_api::{Problem, ProblemCode};
 use super::answer::{self, Answer};
 use super::auth::Caller;
 use super::route::Route;
-use super::{body, events, exec, modules, query, runs, state};
+use super::{body, events, exec, modules, openapi, page, query, runs, state};
 use crate::lane::Lane;
 use crate::stream::{StdStream, Told};
 
@@ -161,19 +161,24 @@ async fn dispatch(
     }
     if !route.is_for_tenants() {
         connection.leave_unread(&body);
-        return state::open(&connection.lane, route);
+        return match route {
+            Route::Page => Box::pin(page::show(connection, parts)).await,
+            Route::Asset => Ok(page::asset(part, &parts.headers)),
+            Route::OpenApi => Ok(openapi::answer(&parts.headers)),
+            _ => state::open(&connection.lane, route),
+        };
     }
     if route == Route::Exec && body::announces_more(&parts.headers, BODY_MAX_BYTES) {
         return Err(unread(exec::too_large()));
     }
-    let settings = connection.lane.app.settings.now();
-    let tenant = connection.caller.tenant(&settings, &parts.method, &parts.headers).map_err(&unread)?;
+    if route == Route::Exec {
+        query::none(parts.uri.query()).map_err(&unread)?;
+        // Who calls is asked there, when the form of the request has been looked at.
+        return exec::exec(connection, parts, body).await;
+    }
+    let tenant = connection.tenant(parts).map_err(&unread)?;
     let lane = &connection.lane;
     match route {
-        Route::Exec => {
-            query::none(parts.uri.query()).map_err(&unread)?;
-            return exec::exec(connection, tenant, parts, body).await;
-        }
         Route::Upload => {
             query::none(parts.uri.query()).map_err(&unread)?;
             return Box::pin(modules::upload(connection, &tenant, parts, body)).await;
@@ -193,6 +198,11 @@ async fn dispatch(
 }
 
 impl Connection {
+    /// Who calls.
+    pub(super) fn tenant(&self, parts: &Parts) -> Result<Arc<str>, Problem> {
+        self.caller.tenant(&self.lane.app.settings.now(), &parts.method, &parts.headers)
+    }
+
     /// A body that is not going to be read: should that end the connection, its rest is taken in first.
     fn leave_unread(&self, body: &Incoming) {
         if !body.is_end_stream() {

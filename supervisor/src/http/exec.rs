@@ -16,7 +16,7 @@ use super::answer::{self, Answer};
 use super::connection::Connection;
 use super::prefer;
 use super::runs::unreadable;
-use crate::run::{self, Promise, Submitted, Unheard};
+use crate::run::{self, Promise, Submitted, Unheard, disabled};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// How long a body may take.
@@ -31,7 +31,6 @@ pub(super) fn too_large() -> Problem {
 /// Takes a run on.
 pub(super) async fn exec(
     connection: &Rc<Connection>,
-    tenant: Arc<str>,
     parts: &Parts,
     body: Incoming,
 ) -> Result<Answer, Problem> {
@@ -39,11 +38,12 @@ pub(super) async fn exec(
     let body = connection.read(body, BODY_MAX_BYTES, PATIENCE, too_large).await?;
     let parsed = ExecRequest::parse(&body);
     drop(body);
-    // The contract's order: what breaks the form, then the switch, then what has the form and cannot be.
+    // The order of docs/api.md: what breaks the form, who calls, the switch, then what has the form and cannot be.
     let parsed = match parsed {
         Err(problem) if problem.status != StatusCode::UNPROCESSABLE_ENTITY.as_u16() => return Err(problem),
         parsed => parsed,
     };
+    let tenant = connection.tenant(parts)?;
     if !lane.app.settings.peek().settings.switches.enabled {
         return Err(disabled());
     }
@@ -52,9 +52,7 @@ pub(super) async fn exec(
         one_idempotency_key(key_header(&parts.headers)?, request.idempotency_key.take())?;
 
     let wait = prefer::wait(&parts.headers).filter(|seconds| *seconds > 0);
-    // With a key the first answer may be lost and asked for again, so that the run must be known before it ends.
-    let promise =
-        if wait.is_some() && request.idempotency_key.is_none() { Promise::Answer } else { Promise::Accept };
+    let promise = if wait.is_some() { Promise::Answer } else { Promise::Accept };
     let mut submitted = run::submit(lane, Arc::clone(&tenant), request, promise).await?;
     // From here to the answer the client may hang up, which drops this: a run that it has not been told of then ends.
     let unheard = submitted.unheard.take();
@@ -89,14 +87,6 @@ async fn must_be_stored(connection: &Connection, tenant: &str, submitted: &Submi
             "the run could not be stored and was cancelled: try again in a moment, and tell the operator",
         )),
     }
-}
-
-/// The refusal while the master switch is off.
-pub(super) fn disabled() -> Problem {
-    Problem::new(
-        ProblemCode::Disabled,
-        "execution is switched off here: ask the operator to set WASM_EXEC_ENABLED=1",
-    )
 }
 
 fn accepted(submitted: &Submitted) -> Answer {

@@ -3,7 +3,7 @@
 //! Parses, bounds and renders. Must not enter: decisions of policy, the life of a run, SQL.
 //!
 //! ```text
-//! connection ─► route ─► auth ─► exec │ runs │ modules │ events │ state ─► answer
+//! connection ─► route ─► auth ─► exec │ runs │ modules │ events │ state │ page │ openapi ─► answer
 //!                                 └ body, prefer, query: what a request says beside its path
 //! ```
 
@@ -14,6 +14,8 @@ mod connection;
 mod events;
 mod exec;
 mod modules;
+mod openapi;
+mod page;
 mod prefer;
 mod query;
 mod route;

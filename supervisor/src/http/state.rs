@@ -1,35 +1,32 @@
-//! How the service is: `/health`, `/readyz`, `/metrics`, `/openapi.json` for everyone who can connect, `/v1/policy` for
-//! tenants.
+//! How the service is: `/health`, `/readyz`, `/metrics` for everyone who can connect, `/v1/policy` for tenants.
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
-use serde_json::json;
+use serde::Serialize;
 use void_api::{Problem, ProblemCode};
+use void_policy::settings::Isolation;
 
 use super::answer::{self, Answer};
-use super::exec::disabled;
+use super::openapi::{Live, MissingLayer, PolicyView, Ready};
 use super::query::none;
 use super::route::Route;
 use crate::app::App;
 use crate::lane::Lane;
 use crate::metrics::{self, Moment};
-
-const OPENAPI: &str = include_str!("openapi.json");
+use crate::run::disabled;
 
 /// The routes that need no tenant. Their queries are ignored: probes add what they like.
 pub(super) fn open(lane: &Rc<Lane>, route: Route) -> Result<Answer, Problem> {
     let app = &lane.app;
-    let text = Bytes::from_static;
     let answer = match route {
-        Route::Health => answer::json(StatusCode::OK, text(b"{\"status\":\"ok\"}")),
+        Route::Health => written(&Live { status: "ok" }),
         Route::Ready => match not_ready(app) {
             Some(problem) => return Err(problem),
-            None => answer::json(StatusCode::OK, text(b"{\"status\":\"ready\"}")),
+            None => written(&Ready { status: "ready" }),
         },
-        Route::Metrics => {
+        _ => {
             let moment = Moment {
                 switches: &app.settings.peek().settings.switches,
                 supply: &app.supply.stats(),
@@ -46,13 +43,17 @@ pub(super) fn open(lane: &Rc<Lane>, route: Route) -> Result<Answer, Problem> {
             })?;
             answer::of(StatusCode::OK, HeaderValue::from_static(metrics::CONTENT_TYPE), page)
         }
-        _ => answer::json(StatusCode::OK, text(OPENAPI.as_bytes())),
     };
     Ok(answer::not_kept(answer))
 }
 
+fn written(body: &impl Serialize) -> Answer {
+    // Strings and numbers under fixed or string keys: this cannot fail.
+    answer::json(StatusCode::OK, serde_json::to_vec(body).unwrap_or_default())
+}
+
 /// Why a run would not be taken now.
-fn not_ready(app: &App) -> Option<Problem> {
+pub(super) fn not_ready(app: &App) -> Option<Problem> {
     let unavailable = |detail: &str| Some(Problem::new(ProblemCode::Unavailable, detail));
     if app.state.draining() {
         return Some(Problem::new(ProblemCode::Draining, "the service is stopping: ask another one"));
@@ -82,33 +83,29 @@ pub(super) fn policy(lane: &Rc<Lane>, tenant: &str, query: Option<&str>) -> Resu
     let app = &lane.app;
     let now = app.settings.now();
     let settings = &now.settings;
-    let missing: Vec<_> = app
-        .layers
-        .missing()
-        .iter()
-        .map(|refused| json!({"layer": refused.layer.name(), "detail": refused.detail}))
-        .collect();
-    let shown: serde_json::Map<_, _> =
-        settings.public_view().into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-    let policy = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "tenant": tenant,
-        "generation": now.generation,
-        "enabled": settings.switches.enabled,
-        "freeze": settings.switches.freeze,
-        "canary": settings.switches.canary,
-        "caps": settings.grants.caps,
-        "limits": settings.limits,
-        "http": settings.grants.http,
-        "kv": settings.grants.kv,
-        "work": settings.work,
-        "retention": settings.retention,
-        "isolation": {
-            "mode": settings.work.isolation,
-            "layers": app.layers.names(),
-            "missing": missing,
-        },
-        "settings": shown,
-    });
-    Ok(answer::not_kept(answer::json(StatusCode::OK, policy.to_string())))
+    let policy = PolicyView {
+        version: env!("CARGO_PKG_VERSION"),
+        tenant,
+        generation: now.generation,
+        enabled: settings.switches.enabled,
+        freeze: settings.switches.freeze,
+        canary: settings.switches.canary,
+        caps: settings.grants.caps,
+        limits: settings.limits,
+        http: &settings.grants.http,
+        kv: settings.grants.kv,
+        work: settings.work,
+        retention: settings.retention,
+        // The one that is built, whatever was asked for.
+        isolation: Isolation::Run,
+        layers: app.layers.names(),
+        layers_missing: app
+            .layers
+            .missing()
+            .iter()
+            .map(|refused| MissingLayer { layer: refused.layer.name(), detail: &refused.detail })
+            .collect(),
+        settings: settings.public_view().into_iter().collect(),
+    };
+    Ok(answer::not_kept(written(&policy)))
 }

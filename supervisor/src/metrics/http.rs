@@ -7,17 +7,18 @@ use prometheus::{Error, IntCounter, IntCounterVec, IntGauge, Registry};
 use super::families::{counter, counters, gauge};
 
 /// The routes; an index into this is what [`Http::answered`] takes. The last one stands for every other path.
-pub(crate) const ROUTES: [&str; 13] = [
+pub(crate) const ROUTES: [&str; 15] = [
     "exec", "run", "runs", "cancel", "upload", "module", "events", "policy", "metrics", "health", "ready",
-    "openapi", "other",
+    "openapi", "page", "asset", "other",
 ];
 
 /// The statuses that this service answers with.
-const STATUSES: [u16; 16] = [200, 201, 202, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503];
+const STATUSES: [u16; 17] =
+    [200, 201, 202, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503];
 
 /// The statuses whose series are there from the start, since alerts ask for them. The others of a route come with their
 /// first answer: most pairs cannot be.
-const FROM_THE_START: [u16; 3] = [200, 500, 503];
+const FROM_THE_START: [u16; 4] = [200, 429, 500, 503];
 
 pub(crate) struct Http {
     family: IntCounterVec,

@@ -63,6 +63,32 @@ words! {
     }
 }
 
+words! {
+    /// Where machine code came from.
+    CodeSource {
+        /// Memory.
+        Hit = "hit",
+        /// A file of an earlier time.
+        Disk = "disk",
+        /// A compiler.
+        Miss = "miss",
+    }
+}
+
+words! {
+    /// What became of a file of machine code.
+    CodeFile {
+        /// Written.
+        Written = "written",
+        /// Removed, because it failed its check.
+        Rejected = "rejected",
+        /// Removed, because there was more than may be kept.
+        Evicted = "evicted",
+        /// Neither written nor read: the disk did not take part.
+        Failed = "failed",
+    }
+}
+
 /// The reasons that are limits.
 pub(super) const LIMITS: &[Reason] = &[
     Reason::CpuBudget,
@@ -83,7 +109,7 @@ pub(super) fn limit_index(reason: Reason) -> Option<usize> {
 pub(super) const CAPS: &[&str] = &["emit", "http", "kv"];
 
 /// Whether that rule can refuse a call of that cap.
-pub(super) fn refuses(cap: &str, rule: Rule) -> bool {
+pub(crate) fn refuses(cap: &str, rule: Rule) -> bool {
     match rule {
         Rule::CapMissing | Rule::CallBudget | Rule::CallRate | Rule::TooLarge => true,
         Rule::BadName => cap != "http",
@@ -96,7 +122,9 @@ pub(super) fn refuses(cap: &str, rule: Rule) -> bool {
         | Rule::AddressNotPublic
         | Rule::TooManyRedirects
         | Rule::Method
-        | Rule::Header => cap == "http",
+        | Rule::Header
+        | Rule::BadHeader
+        | Rule::Secret => cap == "http",
     }
 }
 

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use void_ipc::channel::ReceiveBuffer;
 use void_ipc::message::{Refused, Unloadable};
@@ -31,10 +31,19 @@ thread_local! {
     static BUFFERS: RefCell<(ReceiveBuffer, Vec<u8>)> = RefCell::default();
 }
 
-/// Zygotes that one lane keeps.
-const ZYGOTES: usize = 48;
+/// Zygotes that one lane keeps at most, and at least, whatever memory there is.
+const ZYGOTES: std::ops::RangeInclusive<usize> = 4..=48;
+/// What a zygote takes that it shares with nobody, bytes: its code and constants on huge pages, its tables, its heap.
+const ZYGOTE_BYTES: u64 = 8 << 20;
 
-/// Which zygote a run needs. Two tenants never share one, and the memory cap is fixed at its birth.
+/// Zygotes that each of `lanes` may keep: all of them together take an eighth of the machine's memory.
+pub(crate) fn zygotes_max(lanes: usize) -> usize {
+    let memory = nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total());
+    let all = usize::try_from(memory / 8 / ZYGOTE_BYTES).unwrap_or(usize::MAX);
+    (all / lanes.max(1)).clamp(*ZYGOTES.start(), *ZYGOTES.end())
+}
+
+/// Which zygote a run needs. Two tenants never share one, and the kernel's caps are fixed at its birth.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     /// Whose runs.
@@ -43,6 +52,16 @@ pub(crate) struct Key {
     pub(crate) sha256: [u8; 32],
     /// Linear memory that its runs may have, 64 KiB pages.
     pub(crate) mem_pages_max: u32,
+    /// CPU time after which the kernel ends a run process, or the zygote, whatever happens, seconds.
+    pub(crate) cpu_seconds_max: u32,
+}
+
+/// CPU time behind the run's own budget, which the supervisor enforces: see [`Key::cpu_seconds_max`]. Rounded up to a power of two, so
+/// that budgets which differ by a little share their zygotes.
+pub(crate) fn cpu_seconds_max(budget_ms: u64) -> u32 {
+    const BEHIND_SECONDS: u64 = 60;
+    let seconds = (BEHIND_SECONDS + budget_ms.div_ceil(1000)).next_power_of_two();
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 /// Why no run process could be had.
@@ -66,29 +85,35 @@ pub(crate) struct Nursery {
     pub(crate) spawner: Arc<Spawner>,
     /// The module of our own that a zygote warms up with.
     pub(crate) warm_up: Arc<Code>,
+    /// The one for zygotes of modules that use WASI.
+    pub(crate) warm_up_wasi: Arc<Code>,
     /// Where births and deaths are counted.
     pub(crate) metrics: Metrics,
-    /// CPU time after which the kernel ends a zygote or run process whatever happens, seconds.
-    pub(crate) cpu_seconds_max: u32,
     /// The lane's processor.
     pub(crate) cpu: Option<u16>,
+    /// Zygotes that a lane keeps: see [`zygotes_max`].
+    pub(crate) zygotes_max: usize,
     /// Go on where the kernel refuses a layer.
     pub(crate) allow_weaker: bool,
 }
 
 type Zygotes = RefCell<HashMap<Key, Rc<Zygote>>>;
 
+/// The processes that are leased.
+type InUse = RefCell<Vec<Rc<process::RunProcess>>>;
+
 /// A lane's zygotes.
 #[derive(Debug)]
 pub(crate) struct Pool {
     nursery: Nursery,
     zygotes: Rc<Zygotes>,
+    in_use: Rc<InUse>,
 }
 
 impl Pool {
     /// None yet.
     pub(crate) fn new(nursery: Nursery) -> Pool {
-        Pool { nursery, zygotes: Rc::default() }
+        Pool { nursery, zygotes: Rc::default(), in_use: Rc::default() }
     }
 
     /// A run process for `key`, which executes `code`.
@@ -97,7 +122,7 @@ impl Pool {
         for last in [false, true] {
             let leased = match self.zygote(key, code) {
                 Ok(zygote) => {
-                    let leased = zygote.lease().await;
+                    let leased = zygote.lease(&self.in_use).await;
                     if leased.is_err() {
                         self.forget(key, &zygote);
                     }
@@ -109,9 +134,31 @@ impl Pool {
                 Err(LeaseError::Died(_)) if !last => {}
                 leased => return leased,
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Err(LeaseError::Died("twice in a row".into()))
+    }
+
+    /// Waits until every process that was sent its order has read it, which means that its guest runs. One that has not
+    /// after `patience` is killed: it never will. For a freeze, when no further order can be sent.
+    pub(crate) async fn settle(&self, patience: Duration) {
+        const LOOK: Duration = Duration::from_millis(1);
+        let until = Instant::now() + patience;
+        let ordered: Vec<_> =
+            self.in_use.borrow().iter().filter(|process| process.will_begin()).map(Rc::clone).collect();
+        for process in ordered {
+            // What is left of a guest's input also lies there: one that uses CPU time meanwhile runs.
+            let before = process.cpu_time();
+            while process.will_begin() && process.cpu_time() == before {
+                if Instant::now() >= until {
+                    tracing::warn!("a run process had not begun when execution was held, and is killed");
+                    // One that does not even die will not run either.
+                    let _ = tokio::time::timeout(patience, process.kill_and_wait()).await;
+                    break;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
     }
 
     fn zygote(&self, key: &Key, code: &Arc<Code>) -> Result<Rc<Zygote>, LeaseError> {
@@ -120,9 +167,9 @@ impl Pool {
             return Ok(Rc::clone(zygote));
         }
         let among = Rc::downgrade(&self.zygotes);
-        let zygote = Zygote::start(&self.nursery, key.mem_pages_max, Arc::clone(code), among)?;
+        let zygote = Zygote::start(&self.nursery, key, Arc::clone(code), among)?;
         zygotes.insert(key.clone(), Rc::clone(&zygote));
-        if zygotes.len() > ZYGOTES {
+        if zygotes.len() > self.nursery.zygotes_max {
             let now = Instant::now();
             let coldest = zygotes
                 .iter()

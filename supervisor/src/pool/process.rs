@@ -1,14 +1,15 @@
 //! One run process: its socket, its number, and how it ended.
 
-use std::cell::{Cell, RefCell};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use void_ipc::channel::{Channel, ChannelError};
-use void_ipc::message::{FromRun, Start, ToRun};
+use void_ipc::limits::PART_BYTES;
+use void_ipc::message::{FromRun, ToRun};
 use void_seccomp::watch::{self, Process};
 
 use super::BUFFERS;
@@ -38,33 +39,93 @@ pub(super) struct Spare {
     pub(super) exit: oneshot::Receiver<Exit>,
 }
 
+/// How long a lane waits for a run process without doing anything else. Most runs end sooner, and the event loop with its timers
+/// takes longer than they do.
+const PATIENCE: Duration = Duration::from_micros(200);
+
+/// A socket's number, while somebody else owns the socket.
+#[derive(Debug)]
+struct Number(RawFd);
+
+impl AsRawFd for Number {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+fn would_block<T>(received: &Result<T, ChannelError>) -> bool {
+    matches!(received, Err(error) if error.would_block())
+}
+
 /// A run process. Dropping it closes its socket, and it ends.
 #[derive(Debug)]
 pub(crate) struct RunProcess {
-    channel: AsyncFd<Channel<ToRun, FromRun>>,
+    /// Its socket on the event loop, from the first wait that takes longer than [`PATIENCE`]. Dropped before the socket is.
+    watched: OnceCell<AsyncFd<Number>>,
+    /// The same socket, watched for room to write; made when it is first waited for.
+    writes: OnceCell<AsyncFd<OwnedFd>>,
+    channel: Channel<ToRun, FromRun>,
+    /// How long to wait on the spot.
+    patience: Cell<Duration>,
     pid: Cell<Option<i32>>,
+    /// It has been sent its order, and is not known to have read it.
+    ordered: Cell<bool>,
     exit: RefCell<oneshot::Receiver<Exit>>,
 }
 
 impl RunProcess {
-    /// Begins to watch a spare.
-    pub(super) fn new(spare: Spare) -> io::Result<RunProcess> {
+    /// A spare that is put to use.
+    pub(super) fn new(spare: Spare) -> RunProcess {
         let Spare { channel, exit } = spare;
-        Ok(RunProcess { channel: readiness::watch(channel)?, pid: Cell::new(None), exit: RefCell::new(exit) })
+        RunProcess {
+            watched: OnceCell::new(),
+            writes: OnceCell::new(),
+            channel,
+            patience: Cell::new(PATIENCE),
+            pid: Cell::new(None),
+            ordered: Cell::new(false),
+            exit: RefCell::new(exit),
+        }
     }
 
-    /// The message that lies there, if one does.
+    /// Waits for it on the event loop alone: it stands back from others, who would have to wait with it.
+    pub(crate) fn be_patient_elsewhere(&self) {
+        self.patience.set(Duration::ZERO);
+    }
+
+    /// Waits for its first word, and says whether it was the right one; `None` where it says none. From then on its number is
+    /// known, so that it can be killed, and it waits for its order. It was forked ahead: the word usually lies there already.
+    pub(super) async fn is_ready(&self, patience: Duration) -> Option<bool> {
+        let first = match self.try_receive() {
+            Err(error) if error.would_block() => tokio::time::timeout(patience, self.receive()).await.ok()?,
+            received => received,
+        };
+        Some(matches!(first, Ok(FromRun::Ready)) && self.pid.get().is_some() && !self.is_gone())
+    }
+
+    /// The message that lies there, if one does. The socket itself is asked, whatever the event loop knows of it by now.
     pub(crate) fn receive_now(&self) -> Option<Result<FromRun, ChannelError>> {
+        let Some(watched) = self.watched.get() else {
+            return Some(self.try_receive()).filter(|received| !would_block(received));
+        };
+        let mut context = Context::from_waker(Waker::noop());
+        let ready = watched.poll_read_ready(&mut context);
         match self.try_receive() {
-            Err(error) if error.would_block() => None,
+            Err(error) if error.would_block() => {
+                // Then the next wait need not ask again.
+                if let Poll::Ready(Ok(mut ready)) = ready {
+                    ready.clear_ready();
+                }
+                None
+            }
             received => Some(received),
         }
     }
 
     fn try_receive(&self) -> Result<FromRun, ChannelError> {
-        let received =
-            BUFFERS.with_borrow_mut(|(buffer, _)| self.channel.get_ref().receive_with_sender(buffer));
+        let received = BUFFERS.with_borrow_mut(|(buffer, _)| self.channel.receive_with_sender(buffer));
         received.map(|(message, sender)| {
+            self.ordered.set(false);
             if let Some(sender) = sender.filter(|sender| sender.pid() > 0) {
                 self.pid.set(Some(sender.pid()));
             }
@@ -72,15 +133,79 @@ impl RunProcess {
         })
     }
 
-    /// Sends the request.
-    pub(crate) fn send(&self, start: Start) -> Result<(), ChannelError> {
-        BUFFERS.with_borrow_mut(|(_, frame)| self.channel.get_ref().send(&ToRun::Start(start), &[], frame))
+    /// The next message, waited for on the spot for a moment: the process is on this thread's processor and needs it.
+    fn receive_here(&self) -> Result<FromRun, ChannelError> {
+        let received = self.try_receive();
+        if would_block(&received) && readiness::wait_here(self.channel.as_fd(), self.patience.get()) {
+            return self.try_receive();
+        }
+        received
+    }
+
+    /// Sends a message, if the process has taken enough of those before.
+    ///
+    /// # Errors
+    /// `WouldBlock` where it has not.
+    pub(crate) fn send(&self, message: &ToRun) -> Result<(), ChannelError> {
+        if matches!(message, ToRun::Start(_)) {
+            self.ordered.set(true);
+        }
+        BUFFERS.with_borrow_mut(|(_, frame)| self.channel.send(message, &[], frame))
+    }
+
+    /// Sends a message as soon as the process has taken enough of those before.
+    pub(crate) async fn send_when_taken(&self, message: &ToRun) -> Result<(), ChannelError> {
+        // Most processes are never waited for so, and watching costs each of them wake-ups.
+        let writes = match self.writes.get() {
+            Some(writes) => writes,
+            None => {
+                let again = self.channel.as_fd().try_clone_to_owned()?;
+                let watched = readiness::watch_writes(again)?;
+                self.writes.get_or_init(|| watched)
+            }
+        };
+        loop {
+            let mut ready = writes.writable().await?;
+            match self.send(message) {
+                Err(error) if error.would_block() => ready.clear_ready(),
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Sends what the guest is to read from its standard input, as fast as it is taken. A process that is gone takes
+    /// nothing; that it is gone is noticed elsewhere.
+    pub(crate) async fn feed(&self, stdin: &str) {
+        for part in stdin.as_bytes().chunks(PART_BYTES) {
+            if self.send_when_taken(&ToRun::Part(part.to_vec())).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether its order may still lie unread in its socket, so that its guest has not begun and will.
+    pub(super) fn will_begin(&self) -> bool {
+        if self.ordered.get() && !self.is_gone() && watch::unread(self.channel.as_fd()) == 0 {
+            self.ordered.set(false);
+        }
+        self.ordered.get() && !self.is_gone()
     }
 
     /// The next message, and with the first one the process's number.
     pub(crate) async fn receive(&self) -> Result<FromRun, ChannelError> {
+        let watched = match self.watched.get() {
+            Some(watched) => watched,
+            None => {
+                let soon = self.receive_here();
+                if !would_block(&soon) {
+                    return soon;
+                }
+                let watched = readiness::watch(Number(self.channel.as_raw_fd()))?;
+                self.watched.get_or_init(|| watched)
+            }
+        };
         loop {
-            let mut ready = self.channel.readable().await?;
+            let mut ready = watched.readable().await?;
             match self.try_receive() {
                 Err(error) if error.would_block() => ready.clear_ready(),
                 received => return received,
@@ -98,22 +223,34 @@ impl RunProcess {
         self.pid.get().and_then(|pid| watch::cpu_time(pid).ok())
     }
 
-    /// Kills it. Nothing is killed by mistake: its number is only believed while its socket is open.
+    /// Kills it.
     pub(crate) fn kill(&self) {
-        let Some(pid) = self.pid.get() else { return };
-        let Ok(process) = Process::open(pid) else { return };
-        if !self.is_gone()
-            && let Err(error) = process.kill()
-        {
-            tracing::error!(%error, "a run process cannot be killed");
+        if let Some(process) = self.opened() {
+            put_to_death(&process);
         }
     }
 
-    /// Lets it move to any processor: it turned out to compute for longer than a message takes.
-    pub(crate) fn let_move(&self, everywhere: &nix::sched::CpuSet) {
+    /// Kills it and waits until it is dead: no line of it is executed any more, whenever its zygote takes notice.
+    pub(crate) async fn kill_and_wait(&self) {
+        let Some(process) = self.opened() else { return };
+        put_to_death(&process);
+        // Readable means ended. Where it cannot be watched, the signal has been sent all the same.
+        if let Ok(process) = readiness::watch(process) {
+            let _ = process.readable().await;
+        }
+    }
+
+    /// Itself, where it is alive. Nothing is killed by mistake: its number is only believed while its socket is open.
+    fn opened(&self) -> Option<Process> {
+        let process = Process::open(self.pid.get()?).ok()?;
+        (!self.is_gone()).then_some(process)
+    }
+
+    /// Says on which processors it may be: on all, when it turned out to compute for longer than a message takes.
+    pub(crate) fn stay_on(&self, processors: &nix::sched::CpuSet) {
         if let Some(pid) = self.pid.get() {
             // It may be gone already; then there is nothing to move.
-            let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), everywhere);
+            let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), processors);
         }
     }
 
@@ -135,6 +272,12 @@ impl RunProcess {
 
     /// Whether it has ended: its end of the socket is closed, and it alone had it.
     pub(super) fn is_gone(&self) -> bool {
-        readiness::peer_is_gone(self.channel.get_ref().as_fd())
+        readiness::peer_is_gone(self.channel.as_fd())
+    }
+}
+
+fn put_to_death(process: &Process) {
+    if let Err(error) = process.kill() {
+        tracing::error!(%error, "a run process cannot be killed");
     }
 }

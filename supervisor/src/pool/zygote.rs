@@ -23,7 +23,8 @@ use void_ipc::limits::{FORKS, SLOTS};
 use void_ipc::message::{Exited, FromZygote, Refused, Role, Setup, ToZygote};
 
 use super::process::{Exit, RunProcess, Spare};
-use super::{BUFFERS, LeaseError, Nursery, Zygotes};
+use super::{BUFFERS, InUse, Key, LeaseError, Nursery, Zygotes};
+use crate::check;
 use crate::compile::Code;
 use crate::metrics::{self, Metrics};
 use crate::readiness;
@@ -34,11 +35,17 @@ const FORKS_MAX: u32 = 100_000;
 /// Time that a zygote has to get ready.
 const START_TIME: Duration = Duration::from_secs(20);
 
+/// Time that a run process has to say that it is ready. It takes microseconds of CPU time.
+const FIRST_WORD: Duration = Duration::from_secs(3);
+
 /// A zygote without requests for this long lets go of what has ended, and has it reaped.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// Time that a run process has to end after its answer. A sound one needs microseconds of CPU time.
 const LEAVE_TIME: Duration = Duration::from_millis(500);
+
+/// Run processes that may turn out to be dead before one that is wanted is given up: something is wrong with the zygote.
+const DEAD_SPARES: u32 = FORKS as u32;
 
 /// A zygote without requests for this long keeps one spare.
 const IDLE: Duration = Duration::from_secs(2);
@@ -87,17 +94,16 @@ impl Zygote {
     /// Starts one. It is there at once and ready later, and when it has died it is no longer `among` the others.
     pub(super) fn start(
         nursery: &Nursery,
-        mem_pages_max: u32,
+        key: &Key,
         code: Arc<Code>,
         among: Weak<Zygotes>,
     ) -> Result<Rc<Zygote>, LeaseError> {
         let died = |what: &dyn std::fmt::Display| LeaseError::Died(what.to_string());
         let (channel, theirs) = channel::pair::<ToZygote, FromZygote>().map_err(|error| died(&error))?;
         let setup = Setup {
-            mem_pages_max,
-            cpu_seconds_max: nursery.cpu_seconds_max,
+            mem_pages_max: key.mem_pages_max,
+            cpu_seconds_max: key.cpu_seconds_max,
             cpu: nursery.cpu,
-            reuse: false,
             allow_weaker: nursery.allow_weaker,
         };
         channel.send(&ToZygote::Setup(setup), &[], &mut Vec::new()).map_err(|error| died(&error))?;
@@ -124,8 +130,9 @@ impl Zygote {
         let listening = listen(Rc::clone(&zygote.socket), Rc::downgrade(&zygote), among);
         let listener = tokio::task::spawn_local(listening);
         *zygote.listener.borrow_mut() = Some(listener.abort_handle());
+        let warm_up = if check::uses_wasi(&code) { &nursery.warm_up_wasi } else { &nursery.warm_up };
         let (weak, spawner, warm_up) =
-            (Rc::downgrade(&zygote), Arc::clone(&nursery.spawner), Arc::clone(&nursery.warm_up));
+            (Rc::downgrade(&zygote), Arc::clone(&nursery.spawner), Arc::clone(warm_up));
         tokio::task::spawn_local(async move {
             let spawned =
                 spawner.spawn(Role::Zygote, theirs.as_fd(), code.descriptor(), warm_up.descriptor()).await;
@@ -136,10 +143,11 @@ impl Zygote {
         Ok(zygote)
     }
 
-    /// A run process: one that waits, or a new one.
-    pub(super) async fn lease(self: &Rc<Self>) -> Result<Lease, LeaseError> {
+    /// A run process that waits for its order: one that was forked ahead, or a new one.
+    pub(super) async fn lease(self: &Rc<Self>, in_use: &Rc<InUse>) -> Result<Lease, LeaseError> {
         let begun = Instant::now();
         self.last_used.set(begun);
+        let mut dead = 0;
         loop {
             let changed = self.changed.notified();
             let ready = match &*self.state.borrow() {
@@ -153,10 +161,22 @@ impl Zygote {
                 }
                 let spare = self.spares.borrow_mut().pop_front();
                 if let Some(spare) = spare {
-                    let process =
-                        RunProcess::new(spare).map_err(|error| LeaseError::Died(error.to_string()))?;
-                    self.leased.set(self.leased.get() + 1);
-                    return Ok(Lease { process: Rc::new(process), zygote: Rc::clone(self) });
+                    let process = RunProcess::new(spare);
+                    let Some(ready) = process.is_ready(FIRST_WORD).await else {
+                        return Err(LeaseError::Died("its run process does not say that it is ready".into()));
+                    };
+                    if ready {
+                        self.leased.set(self.leased.get() + 1);
+                        let process = Rc::new(process);
+                        in_use.borrow_mut().push(Rc::clone(&process));
+                        return Ok(Lease { process, zygote: Rc::clone(self), in_use: Rc::clone(in_use) });
+                    }
+                    // It was not forked, or was killed while it waited.
+                    dead += 1;
+                    if dead > DEAD_SPARES {
+                        return Err(LeaseError::Died("its run processes end before they begin".into()));
+                    }
+                    continue;
                 }
             }
             let waited = tokio::time::timeout(if ready { QUIET } else { START_TIME }, changed).await;
@@ -348,6 +368,7 @@ impl Drop for Zygote {
 pub(crate) struct Lease {
     process: Rc<RunProcess>,
     zygote: Rc<Zygote>,
+    in_use: Rc<InUse>,
 }
 
 impl Lease {
@@ -379,6 +400,10 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let place = self.in_use.borrow().iter().position(|process| Rc::ptr_eq(process, &self.process));
+        if let Some(place) = place {
+            self.in_use.borrow_mut().swap_remove(place);
+        }
         self.zygote.take_back(Rc::clone(&self.process));
     }
 }

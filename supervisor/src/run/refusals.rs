@@ -4,8 +4,12 @@ use void_api::{Problem, ProblemCode, RunId};
 
 use crate::slots::Full;
 
-pub(super) fn disabled() -> Problem {
-    Problem::new(ProblemCode::Disabled, "execution is disabled: set WASM_EXEC_ENABLED=1 and reload")
+/// The refusal while the master switch is off.
+pub(crate) fn disabled() -> Problem {
+    Problem::new(
+        ProblemCode::Disabled,
+        "execution is switched off here: ask the operator to set WASM_EXEC_ENABLED=1 and to reload",
+    )
 }
 
 pub(super) fn draining() -> Problem {

@@ -1,0 +1,244 @@
+//! The gateway of one run: each call is counted and judged by policy, and what policy permits is performed here, and
+//! nothing else is. `emit`, `kv` and `http` take a permit and perform it; they cannot be given anything else.
+//!
+//! ```text
+//! wire call ─ ask ─▶ policy: count, judge ─▶ permit ─▶ performed ─▶ answer
+//!                              └─▶ denial ─▶ record, log, metric ─▶ a code for the guest
+//! ```
+//! Deciding must not enter, nor anything of phases and sockets: `worker` drives those.
+
+mod answer;
+mod denials;
+mod emit;
+mod http;
+mod kv;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use void_api::{CallKind, Decision, DenialNote, RunId};
+use void_ipc::message::{Call as WireCall, Refusal};
+use void_policy::Tenant;
+use void_policy::judge::{self, Call, Denial, FetchAsk, KvAsk, Permit, Spent, Terms};
+use void_policy::rate::HttpRates;
+
+use crate::app::App;
+use crate::metrics::Metrics;
+use crate::settings::Snapshot;
+pub(crate) use answer::Answer;
+use answer::refusal;
+use denials::{Denials, Log};
+pub(crate) use emit::{FLUSH_AFTER, Outbox};
+use http::Fetcher;
+
+/// What the gateways of all runs share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    started: Instant,
+    rates: HttpRates,
+    fetcher: Fetcher,
+    log: Log,
+}
+
+impl Shared {
+    /// Starts the threads that fetch.
+    ///
+    /// # Errors
+    /// The kernel's, when a thread cannot be started.
+    pub(crate) fn start() -> std::io::Result<Shared> {
+        Ok(Shared {
+            started: Instant::now(),
+            rates: HttpRates::default(),
+            fetcher: Fetcher::start()?,
+            log: Log::default(),
+        })
+    }
+
+    /// Nanoseconds of a clock that does not jump.
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Why a permitted call was not done.
+#[derive(Debug)]
+enum Failure {
+    /// Policy has its say also after the permit: an address, a redirect, a full namespace.
+    Denied(Box<Denial>),
+    /// It could not be done.
+    Failed(Refusal),
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Failure {
+        Failure::Denied(Box::new(denial))
+    }
+}
+
+type Performed = Result<Answer, Failure>;
+type Work = Pin<Box<dyn Future<Output = Performed>>>;
+
+/// A call under way. Dropped, it is given up.
+pub(crate) struct Pending {
+    kind: CallKind,
+    work: Work,
+}
+
+impl Pending {
+    /// Waits for it; what is returned goes to [`Gateway::settle`].
+    pub(crate) async fn done(&mut self) -> Done {
+        Done { kind: self.kind, performed: (&mut self.work).await }
+    }
+}
+
+/// A call that is over and not counted yet.
+pub(crate) struct Done {
+    kind: CallKind,
+    performed: Performed,
+}
+
+/// What becomes of a call.
+pub(crate) enum Step {
+    /// It is answered.
+    Answer(Answer),
+    /// It takes its time.
+    Wait(Pending),
+    /// The run ends by it.
+    End,
+}
+
+/// One run's gateway.
+pub(crate) struct Gateway<'r> {
+    app: &'r Arc<App>,
+    run_id: RunId,
+    tenant: Tenant,
+    policy: &'r Arc<Snapshot>,
+    spent: Spent,
+    denials: Denials,
+    outbox: &'r Outbox,
+    /// Sends what is in the outbox to the store, after the run itself where that is not there yet.
+    make_room: &'r dyn Fn() -> Option<void_store::Commit>,
+}
+
+impl<'r> Gateway<'r> {
+    /// The gateway of a run that has spent nothing yet.
+    pub(crate) fn new(
+        app: &'r Arc<App>,
+        (run_id, tenant): (RunId, &str),
+        policy: &'r Arc<Snapshot>,
+        outbox: &'r Outbox,
+        make_room: &'r dyn Fn() -> Option<void_store::Commit>,
+    ) -> Gateway<'r> {
+        // Tenants are named by the tokens file, which policy has read.
+        let tenant = Tenant::new(tenant).unwrap_or_else(Tenant::default_tenant);
+        let (spent, denials) = (Spent::default(), Denials::default());
+        Gateway { app, run_id, tenant, policy, spent, denials, outbox, make_room }
+    }
+
+    /// Takes a call: counted, judged, and performed or begun.
+    pub(crate) fn take(&mut self, call: Call) -> Step {
+        let kind = call.kind();
+        let settings = &self.policy.settings;
+        let terms = Terms { tenant: &self.tenant, grants: &settings.grants, limits: &settings.limits };
+        let shared = &self.app.gateway;
+        match judge::judge(terms, &mut self.spent, &shared.rates, shared.now_ns(), call) {
+            Ok(permit) => self.perform(kind, permit),
+            Err(denial) if denial.ends_run() => {
+                self.deny(kind, &denial);
+                Step::End
+            }
+            Err(denial) => Step::Answer(self.settle(Done { kind, performed: Err(denial.into()) })),
+        }
+    }
+
+    fn perform(&mut self, kind: CallKind, permit: Permit) -> Step {
+        let app = self.app;
+        let work = match permit {
+            Permit::Emit(permit) => {
+                let emitted = emit::perform(&permit, app.store.now_ms(), self.outbox, self.make_room);
+                match emitted {
+                    Ok(performed) => return Step::Answer(self.settle(Done { kind, performed })),
+                    Err(work) => work,
+                }
+            }
+            Permit::KvGet(permit) => match kv::known(&app.store, &permit) {
+                Ok(answer) => return Step::Answer(self.settle(Done { kind, performed: Ok(answer) })),
+                Err(key) => kv::get(app, key),
+            },
+            Permit::KvSet(permit) => kv::set(app, permit),
+            Permit::KvDelete(permit) => kv::delete(app, &permit),
+            Permit::Fetch(permit) => http::perform(app, &self.tenant, self.policy, *permit),
+        };
+        Step::Wait(Pending { kind, work })
+    }
+
+    /// Counts a call that is over, and gives the guest's answer.
+    pub(crate) fn settle(&mut self, Done { kind, performed }: Done) -> Answer {
+        match performed {
+            Ok(answer) => {
+                self.app.metrics.call(kind, Decision::Allow);
+                answer
+            }
+            Err(Failure::Denied(denial)) => {
+                self.deny(kind, &denial);
+                Answer::refused(refusal(denial.rule()))
+            }
+            Err(Failure::Failed(refusal)) => {
+                self.app.metrics.call(kind, Decision::Error);
+                Answer::refused(refusal)
+            }
+        }
+    }
+
+    fn deny(&mut self, kind: CallKind, denial: &Denial) {
+        let metrics: &Metrics = &self.app.metrics;
+        metrics.call(kind, denial.decision());
+        metrics.denied(kind, denial.rule());
+        if self.denials.note(denial) {
+            let shared = &self.app.gateway;
+            shared.log.denied(shared.now_ns(), self.run_id, self.tenant.as_str(), denial);
+        }
+    }
+
+    /// Calls made so far, the refused ones included.
+    pub(crate) fn calls(&self) -> u64 {
+        self.spent.calls()
+    }
+
+    /// Whether events wait that the store does not have yet.
+    pub(crate) fn has_events(&self) -> bool {
+        self.outbox.waits()
+    }
+
+    /// Sends them, where the run itself is in the store.
+    pub(crate) fn flush(&self) {
+        self.outbox.flush(&self.app.store, self.run_id);
+    }
+
+    /// The refused calls, for the record.
+    pub(crate) fn into_denials(self) -> Vec<DenialNote> {
+        self.denials.into_notes()
+    }
+}
+
+/// A wire call as policy judges it; `None` for a sleep, which is no gateway call.
+///
+/// # Errors
+/// How long to sleep, in nanoseconds.
+pub(crate) fn ask(call: WireCall) -> Result<Call, u64> {
+    let key = |key: void_ipc::message::Key| KvAsk { namespace: key.namespace, key: key.key };
+    Ok(match call {
+        WireCall::Emit { event, data } => Call::Emit { event, data },
+        WireCall::KvGet(place) => Call::KvGet(key(place)),
+        WireCall::KvSet { key: place, value } => Call::KvSet(key(place), value),
+        WireCall::KvDelete(place) => Call::KvDelete(key(place)),
+        WireCall::Fetch(fetch) => Call::Fetch(FetchAsk {
+            method: fetch.method,
+            url: fetch.url,
+            headers: fetch.headers.into_iter().map(|header| (header.name, header.value)).collect(),
+            body: fetch.body,
+        }),
+        WireCall::Sleep { nanoseconds } => return Err(nanoseconds),
+    })
+}
