@@ -15,8 +15,9 @@ const SERVICE: &str = "Service";
 #[command(
     name = "void-wasm",
     version,
-    after_help = "Exit codes: 0 finished, 1 the run ended in error, 2 wrong usage, 69 server unreachable, 75 try again \
-                  later, 77 refused, 130 interrupted."
+    after_help = "Exit codes: 0 finished, or accepted without --wait; 1 the run ended in error, was cancelled or is frozen; \
+                  2 wrong usage; 69 server unreachable; 74 the output cannot be written; 75 try again later (429, 503); \
+                  77 refused; 130 interrupted."
 )]
 pub(crate) struct Cli {
     /// Where the service is: http://HOST:PORT, https://HOST or unix:/PATH
@@ -67,13 +68,11 @@ pub(crate) enum Action {
     /// Shows whether the service would take a run
     Status,
     /// Prints a completion script for a shell
-    #[command(hide = true)]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
     },
     /// Writes the manual pages into a folder
-    #[command(hide = true)]
     Man {
         /// An existing folder
         folder: PathBuf,
@@ -133,8 +132,9 @@ pub(crate) struct ExecArguments {
 pub(crate) struct RunsArguments {
     /// The run to show
     pub(crate) run_id: Option<RunId>,
-    /// Waits for its end and prints its result, as `exec --wait` does
-    #[arg(long, requires = "run_id")]
+    /// With a run: waits for its end and prints its result, as `exec --wait` does. Without one: oldest first, then each
+    /// run as it begins and ends, until interrupted
+    #[arg(long)]
     pub(crate) follow: bool,
     /// Only runs that stand so: accepted, running, finished, error, cancelled, frozen
     #[arg(long, conflicts_with = "run_id")]
@@ -149,7 +149,7 @@ pub(crate) struct RunsArguments {
     #[arg(long, default_value_t = 20, conflicts_with = "run_id")]
     pub(crate) limit: u32,
     /// Where the page before said that it goes on
-    #[arg(long, conflicts_with = "run_id")]
+    #[arg(long, conflicts_with_all = ["run_id", "follow"])]
     pub(crate) cursor: Option<String>,
 }
 

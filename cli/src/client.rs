@@ -101,6 +101,11 @@ impl Client {
         Ok(Self { address, authorization, connection: None })
     }
 
+    /// The same service and token over a connection of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self { address: self.address.clone(), authorization: self.authorization.clone(), connection: None }
+    }
+
     /// Sends one request and reads its answer.
     pub(crate) async fn call(&mut self, call: Call<'_>) -> Result<Answer, Failure> {
         let patience = call.patience;
@@ -187,8 +192,12 @@ impl Client {
         let problem = serde_json::from_str(&text).ok().or_else(|| of_a_proxy(status));
         Err(problem.map_or_else(
             || {
+                let what_to_do = match status.as_u16() {
+                    502 | 504 => "the service behind it does not answer: start it, or check --server",
+                    _ => "check --server",
+                };
                 Failure::Unreachable(format!(
-                    "{} answers with status {status} and not as a void-wasm service: check --server",
+                    "{} answers with status {status} and not as a void-wasm service: {what_to_do}",
                     self.address
                 ))
             },
@@ -208,7 +217,7 @@ impl Client {
 fn of_a_proxy(status: StatusCode) -> Option<Problem> {
     let code = match status.as_u16() {
         401 | 403 => ProblemCode::Unauthorized,
-        429 | 502 | 503 | 504 => ProblemCode::Unavailable,
+        429 | 503 => ProblemCode::Unavailable,
         _ => return None,
     };
     Some(Problem {

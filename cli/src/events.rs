@@ -24,10 +24,22 @@ pub(crate) async fn run(
     arguments: &EventsArguments,
     json: bool,
 ) -> Result<ExitCode, Failure> {
+    let each = async |event: Event| line(&if json { event.data } else { in_words(&event.data) });
+    follow(client, arguments, async || Ok(()), each).await
+}
+
+/// Hands each event on, over every break, until the service stays away. `opened` is called once, when the stream stands:
+/// what happens from then on is not missed.
+pub(crate) async fn follow(
+    client: &mut Client,
+    arguments: &EventsArguments,
+    mut opened: impl AsyncFnMut() -> Result<(), Failure>,
+    mut each: impl AsyncFnMut(Event) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     let mut last = arguments.after.clone();
     let mut seen: Option<Instant> = None;
     loop {
-        let outcome = listen(client, arguments, &mut last, &mut seen, json).await;
+        let outcome = listen(client, arguments, &mut last, &mut seen, &mut opened, &mut each).await;
         match outcome {
             Ok(()) => hint("the service closed the stream, connecting again"),
             Err(failure @ (Failure::Unreachable(_) | Failure::TryAgain(..))) => {
@@ -47,7 +59,8 @@ async fn listen(
     arguments: &EventsArguments,
     last: &mut Option<String>,
     seen: &mut Option<Instant>,
-    json: bool,
+    opened: &mut impl AsyncFnMut() -> Result<(), Failure>,
+    each: &mut impl AsyncFnMut(Event) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut path = "/v1/events?".to_owned();
     if let Some(kind) = &arguments.kind {
@@ -58,15 +71,18 @@ async fn listen(
     }
     let mut body =
         client.events(Call::get(path.trim_end_matches(['?', '&'])), last.as_deref()).await?.into_body();
-    *seen = Some(Instant::now());
+    if seen.replace(Instant::now()).is_none() {
+        opened().await?;
+    }
     let mut reader = Reader::default();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { break };
         *seen = Some(Instant::now());
         for event in reader.push(frame.data_ref().map_or(&[][..], |data| &data[..])) {
-            line(&if json { event.data } else { in_words(&event.data) })?;
-            if event.id.is_some() {
-                *last = event.id;
+            let id = event.id.clone();
+            each(event).await?;
+            if id.is_some() {
+                *last = id;
             }
         }
     }
@@ -75,9 +91,10 @@ async fn listen(
 
 /// One event of the stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Event {
+pub(crate) struct Event {
     id: Option<String>,
-    data: String,
+    /// A CloudEvent in JSON.
+    pub(crate) data: String,
 }
 
 /// Server-Sent Events, as the HTML standard has them, of which a service uses `id` and `data`.

@@ -8,8 +8,9 @@ use void_api::{Accepted, Mode, Reason, RunRecord};
 
 use crate::arguments::ExecArguments;
 use crate::client::{Answer, Call, Client};
-use crate::failure::{Failure, code};
+use crate::failure::Failure;
 use crate::follow;
+use crate::interrupt::Interrupt;
 use crate::output::{hint, line, note};
 use crate::report;
 use crate::request::Body;
@@ -30,21 +31,23 @@ pub(crate) async fn run(
     let checked = Body::new(&arguments, call, &target, Sent::Cid(String::new()))?;
     checked.to_json()?;
     let mut body = checked.of(target.send(client).await?);
-    let mut sent = submit(client, &body).await?;
+    // Listened to from before the request is sent, so that no run is left behind that Ctrl-C was to end.
+    let mut interrupt =
+        if arguments.wait { Some(Interrupt::new(arguments.cancel_on_interrupt)?) } else { None };
+    let mut sent = submit(client, &body, interrupt.as_mut()).await?;
     if !arguments.wait && !matches!(target, Target::Digest(_)) {
         return accepted(&sent, json);
     }
     loop {
         let run_id = sent.1.run_id;
-        let (answer, record) = if arguments.wait {
-            follow::unless_interrupted(client, run_id, arguments.cancel_on_interrupt).await?
-        } else {
-            follow::read(client, run_id, GLANCE_SECONDS).await?
+        let (answer, record) = match &mut interrupt {
+            Some(interrupt) => follow::unless_interrupted(client, run_id, interrupt).await?,
+            None => follow::read(client, run_id, GLANCE_SECONDS).await?,
         };
         match is_unknown_ast_hash(&record).then(|| body.by_bytes()).flatten() {
             Some(by_bytes) => {
                 body = by_bytes;
-                sent = submit(client, &body).await?;
+                sent = submit(client, &body, interrupt.as_mut()).await?;
             }
             None if arguments.wait => return report::ended(&answer, &record, json),
             None => break,
@@ -53,9 +56,17 @@ pub(crate) async fn run(
     accepted(&sent, json)
 }
 
-async fn submit(client: &mut Client, body: &Body) -> Result<(Answer, Accepted), Failure> {
+async fn submit(
+    client: &mut Client,
+    body: &Body,
+    interrupt: Option<&mut Interrupt>,
+) -> Result<(Answer, Accepted), Failure> {
     let call = Call::with_body(Method::POST, "/v1/exec", Some(("application/json", body.to_json()?)));
-    let answer = client.call(call).await.map_err(|failure| match failure {
+    let answer = match interrupt {
+        Some(interrupt) => interrupt.before_acceptance(client.call(call)).await,
+        None => client.call(call).await,
+    };
+    let answer = answer.map_err(|failure| match failure {
         Failure::Unreachable(reason) if !body.has_key() => Failure::Unreachable(format!(
             "{reason}; with --idempotency-key KEY the same command can be given again without running twice"
         )),
@@ -85,5 +96,6 @@ fn accepted((answer, accepted): &(Answer, Accepted), json: bool) -> Result<ExitC
             accepted.mode, accepted.run_id
         ));
     }
-    Ok(if accepted.mode == Mode::Frozen { ExitCode::from(code::TRY_AGAIN) } else { ExitCode::SUCCESS })
+    // Also a frozen run was accepted, as its warning on stderr says.
+    Ok(ExitCode::SUCCESS)
 }

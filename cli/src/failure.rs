@@ -58,7 +58,7 @@ impl Failure {
     pub(crate) fn from_problem(problem: Problem, retry_after: Option<u64>) -> Self {
         let problem = Box::new(problem);
         match problem.status {
-            429 | 502 | 503 | 504 => Self::TryAgain(problem, retry_after),
+            429 | 503 => Self::TryAgain(problem, retry_after),
             500.. => Self::Service(problem),
             _ => Self::Refused(problem),
         }

@@ -2,21 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use hyper::Method;
 use void_api::{RunId, RunRecord};
 
 use crate::client::{Answer, Call, Client, PROMPT};
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 
 /// Seconds that one request asks the service to wait.
 const WAIT_SECONDS: u64 = 30;
 /// How long a service may be gone until the command gives up: a restart takes less.
-const GONE: Duration = Duration::from_secs(20);
+const GONE: Duration = Duration::from_secs(10);
 /// Between two requests to a service that is gone, or that answers at once.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a cancel may hold up the user who pressed Ctrl-C.
-const CANCEL: Duration = Duration::from_secs(5);
 
 /// Waits for the end of a run. The answer is the record's.
 pub(crate) async fn to_the_end(client: &mut Client, run_id: RunId) -> Result<(Answer, RunRecord), Failure> {
@@ -50,27 +48,13 @@ pub(crate) async fn to_the_end(client: &mut Client, run_id: RunId) -> Result<(An
 pub(crate) async fn unless_interrupted(
     client: &mut Client,
     run_id: RunId,
-    cancel: bool,
+    interrupt: &mut Interrupt,
 ) -> Result<(Answer, RunRecord), Failure> {
     tokio::select! {
         outcome = to_the_end(client, run_id) => return outcome,
-        _ = tokio::signal::ctrl_c() => {}
+        () = interrupt.wait() => {}
     }
-    if !cancel {
-        return Err(Failure::Interrupted(format!(
-            ": the run goes on; `void-wasm runs {run_id} --follow` follows it again, `void-wasm cancel {run_id}` ends it"
-        )));
-    }
-    let path = format!("/v1/runs/{run_id}/cancel");
-    let call = Call { patience: CANCEL, ..Call::with_body(Method::POST, &path, None) };
-    let outcome = tokio::select! {
-        outcome = client.call(call) => outcome,
-        _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted(format!(": whether {run_id} was cancelled is not known"))),
-    };
-    Err(Failure::Interrupted(match outcome {
-        Ok(_) => format!(": {run_id} is cancelled"),
-        Err(failure) => format!(": {run_id} could not be cancelled: {failure}"),
-    }))
+    Err(interrupt.end(client, run_id).await)
 }
 
 /// The record as it is within `wait` seconds.

@@ -15,6 +15,7 @@ mod exec;
 mod failure;
 mod follow;
 mod generated;
+mod interrupt;
 mod modules;
 mod output;
 mod progress;
@@ -25,6 +26,7 @@ mod service;
 mod stream;
 mod table;
 mod target;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -53,6 +53,13 @@ fn fields(info: &ModuleInfo) -> Vec<Vec<String>> {
         let name = format!("{}.{}", cell(&import.module, 40), cell(&import.name, 60));
         rows.push(vec!["import".to_owned(), format!("{} {name}{}", import.kind, typed(&import.ty))]);
     }
+    for memory in &info.memories {
+        let most = memory.max.map_or_else(|| " or more".to_owned(), |max| format!(" to {max}"));
+        rows.push(vec!["memory".to_owned(), format!("{}{most} pages of 64 KiB", memory.min)]);
+    }
+    if !info.caps.is_empty() {
+        rows.push(vec!["needs".to_owned(), info.caps.join(", ")]);
+    }
     rows
 }
 

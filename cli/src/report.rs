@@ -12,8 +12,10 @@ use crate::output::{guest_stderr, guest_stdout, hint, line, note};
 pub(crate) fn ended(answer: &Answer, record: &RunRecord, json: bool) -> Result<ExitCode, Failure> {
     let code = match record.status {
         Status::Finished => 0,
-        Status::Error | Status::Cancelled | Status::Accepted | Status::Running => code::RUN_ERROR,
-        Status::Frozen => code::TRY_AGAIN,
+        // A frozen run never executes: who waits for its result must not take it for done.
+        Status::Error | Status::Cancelled | Status::Frozen | Status::Accepted | Status::Running => {
+            code::RUN_ERROR
+        }
     };
     let shown = if json { line(answer.text()) } else { in_words(record) };
     match shown {

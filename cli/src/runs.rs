@@ -8,9 +8,11 @@ use crate::arguments::RunsArguments;
 use crate::client::{Call, Client, encoded};
 use crate::failure::Failure;
 use crate::follow;
+use crate::interrupt::Interrupt;
 use crate::output::{hint, line};
 use crate::report;
 use crate::table::{cell, lay_out};
+use crate::watch;
 
 /// Lists, shows or follows.
 pub(crate) async fn run(
@@ -19,9 +21,11 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     match arguments.run_id {
+        None if arguments.follow => watch::run(client, &arguments, json).await,
         None => list(client, &arguments, json).await,
         Some(run_id) if arguments.follow => {
-            let (answer, record) = follow::unless_interrupted(client, run_id, false).await?;
+            let (answer, record) =
+                follow::unless_interrupted(client, run_id, &mut Interrupt::new(false)?).await?;
             report::ended(&answer, &record, json)
         }
         Some(run_id) => show(client, run_id, json).await,
@@ -35,8 +39,7 @@ async fn list(client: &mut Client, arguments: &RunsArguments, json: bool) -> Res
         return Ok(ExitCode::SUCCESS);
     }
     let list: RunList = answer.read()?;
-    let head = ["RUN", "STATUS", "MODE", "CREATED", "CPU MS", "ENTRY", "RESULT"].map(str::to_owned).to_vec();
-    let rows: Vec<_> = std::iter::once(head).chain(list.runs.iter().map(row)).collect();
+    let rows: Vec<_> = std::iter::once(head()).chain(list.runs.iter().map(row)).collect();
     line(lay_out(&rows).trim_end())?;
     if let Some(cursor) = list.next_cursor {
         hint(&format!("there are more: --cursor {cursor}"));
@@ -44,7 +47,13 @@ async fn list(client: &mut Client, arguments: &RunsArguments, json: bool) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn query(arguments: &RunsArguments) -> String {
+/// The names of the columns.
+pub(crate) fn head() -> Vec<String> {
+    ["RUN", "STATUS", "MODE", "CREATED", "CPU MS", "ENTRY", "RESULT"].map(str::to_owned).to_vec()
+}
+
+/// The page that the arguments ask for.
+pub(crate) fn query(arguments: &RunsArguments) -> String {
     let mut query = format!("/v1/runs?limit={}", arguments.limit);
     if let Some(status) = arguments.status {
         query.push_str(&format!("&status={status}"));
@@ -61,7 +70,8 @@ fn query(arguments: &RunsArguments) -> String {
     query
 }
 
-fn row(record: &RunRecord) -> Vec<String> {
+/// A run's cells.
+pub(crate) fn row(record: &RunRecord) -> Vec<String> {
     vec![
         record.run_id.to_string(),
         record.status.to_string(),

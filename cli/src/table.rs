@@ -2,10 +2,17 @@
 
 /// Lays rows out in columns, each as wide as its widest cell; what follows the last column is not padded.
 pub(crate) fn lay_out(rows: &[Vec<String>]) -> String {
+    lay_out_from(rows, &[])
+}
+
+/// As [`lay_out`], each column at least so wide: for rows that come one by one.
+pub(crate) fn lay_out_from(rows: &[Vec<String>], least: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let least = |column: usize| least.get(column).copied().unwrap_or(0);
+    let widths: Vec<usize> =
+        (0..columns).map(|column| width(column).unwrap_or(0).max(least(column))).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();

@@ -125,7 +125,9 @@ fn every_outcome_has_its_exit_code() {
         (problem(500, "internal", ""), 69, "its log says more"),
         (ok("<html>"), 69, "check that it is a void-wasm service"),
         (Reply::Json(404, "", "not found".into()), 69, "check --server"),
-        (Reply::Json(502, "retry-after: 7\r\n", "<html>".into()), 75, "try again in 7 s"),
+        (Reply::Json(503, "retry-after: 7\r\n", "<html>".into()), 75, "try again in 7 s"),
+        (Reply::Json(502, "", "<html>".into()), 69, "the service behind it does not answer"),
+        (Reply::Json(504, "", "<html>".into()), 69, "the service behind it does not answer"),
         (Reply::Json(403, "", "<html>".into()), 77, "VOID_WASM_TOKEN"),
         (Reply::BreakOff, 69, "--idempotency-key"),
     ] {
@@ -134,7 +136,7 @@ fn every_outcome_has_its_exit_code() {
         assert_eq!((found, stdout.as_str()), (code, ""), "{stderr}");
         assert!(stderr.contains(words) && stderr.lines().count() == 1, "{stderr}");
     }
-    for (status, code) in [("finished", 0), ("error", 1), ("cancelled", 1), ("frozen", 75)] {
+    for (status, code) in [("finished", 0), ("error", 1), ("cancelled", 1), ("frozen", 1)] {
         let service = Service::replying([accepted("live"), ok(record(status, r#""result":null"#))]);
         assert_eq!(service.run(&format!("exec {CID} --wait")).0, code, "{status}");
     }
@@ -149,11 +151,15 @@ fn every_outcome_has_its_exit_code() {
 #[test]
 fn a_freeze_and_a_dry_run_are_said_to_be_so() {
     let frozen = format!(r#"{{"run_id":"{RUN}","accepted":true,"mode":"frozen","warning":"it is frozen"}}"#);
-    let service = Service::replying([Reply::Json(202, "", frozen)]);
+    let service = Service::replying([Reply::Json(202, "", frozen.clone())]);
     assert_eq!(
         service.run(&format!("exec {CID}")),
-        (75, format!("{RUN}\n"), "void-wasm: it is frozen\n".into())
+        (0, format!("{RUN}\n"), "void-wasm: it is frozen\n".into())
     );
+    let service = Service::replying([Reply::Json(202, "", frozen), ok(record("frozen", r#""result":null"#))]);
+    let (code, stdout, stderr) = service.run(&format!("exec {CID} --wait"));
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("will never execute: send it again after the thaw"), "{stderr}");
     let dry =
         record("finished", r#""result":{"dry_run":true}"#).replace(r#""mode":"live""#, r#""mode":"dry-run""#);
     let service = Service::replying([accepted("dry-run"), ok(dry)]);
@@ -182,7 +188,7 @@ fn wrong_usage_is_told_before_anything_is_sent() {
         ("exec".to_owned(), "<TARGET>"),
         ("exec a --nonsense".to_owned(), "--nonsense"),
         (format!("exec {CID} --server ftp://x"), "http://HOST:PORT"),
-        ("runs --follow".to_owned(), "RUN_ID"),
+        (format!("runs {RUN} --follow --limit 3"), "--limit"),
         ("runs wasm_1".to_owned(), "26 characters"),
         ("cancel nonsense".to_owned(), "26 characters"),
     ] {
