@@ -13,17 +13,25 @@
 
 mod support;
 
-pub use support::cli::{Said, void_wasm};
+pub use support::binaries::supervisor;
+pub use support::browser::{Browser, Look};
+pub use support::caller::{Caller, Request};
+pub use support::cli::{Said, void_wasm, void_wasm_command};
 pub use support::events::{Event, Events};
 pub use support::guest::{
     guest, long_to_compile_module, marked, module_of_many_functions, slow_to_compile_module, wat,
 };
 pub use support::http::{Client, Response};
+pub use support::island::Island;
 pub use support::load::Load;
 pub use support::metrics::Metrics;
 pub use support::process::{Process, tests_run_as_root};
-pub use support::registry::npm_file;
+pub use support::promql::missing as missing_series;
+pub use support::registry::{kept, npm_file, pypi_file, sha256_of};
 pub use support::reload::{EnvFile, Notified};
 pub use support::run::{Exec, Run};
 pub use support::server::{Builder, Exited, Server};
+pub use support::toolchain::{build_example, examples, toolchain};
+pub use support::tools::{said, tool};
+pub use support::upstream::{Asked, Stream, Upstream, reply, test_ca};
 pub use support::wait::{eventually, eventually_some};

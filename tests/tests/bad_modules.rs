@@ -195,6 +195,47 @@ fn an_upload_tells_what_the_module_is() {
 }
 
 #[test]
+fn an_upload_tells_types_memories_and_what_its_imports_need() {
+    let server = Server::start();
+    let module = wat(r#"(module
+        (import "void" "kv_get" (func (param i32 i32 i32 i32 i32 i32) (result i32)))
+        (import "void" "kv_set" (func (param i32 i32 i32 i32 i32 i32) (result i32)))
+        (import "void" "emit" (func (param i32 i32 i32 i32) (result i32)))
+        (import "void" "http_body_len" (func (result i32)))
+        (import "elsewhere" "http_fetch" (func))
+        (memory (export "memory") 2 7)
+        (memory 1)
+        (table (export "t") 3 funcref)
+        (global (export "g") (mut i64) i64.const 0)
+        (func (export "f") (param f32 v128) (result i32 f64) unreachable)
+        (func (export "r") (param funcref)))"#);
+    let uploaded = server.put_module(&module);
+    assert_eq!(uploaded.status, 201, "{}", uploaded.text());
+    let info = uploaded.json();
+    assert_eq!(info["caps"], json!(["emit", "http", "kv"]));
+    assert_eq!(info["memories"], json!([{"min": 2, "max": 7}, {"min": 1}]));
+    let export = |name: &str| {
+        let exports = info["exports"].as_array().unwrap().clone();
+        exports.into_iter().find(|export| export["name"] == name).unwrap()
+    };
+    assert_eq!(export("f")["params"], json!(["f32", "v128"]));
+    assert_eq!(export("f")["results"], json!(["i32", "f64"]));
+    assert_eq!(export("r")["params"], json!(["funcref"]));
+    assert_eq!(export("g")["type"], "mut i64");
+    assert_eq!(info["imports"].as_array().map(Vec::len), Some(5));
+    let add = server.put_module(&guest("add")).json();
+    assert_eq!((&add["caps"], &add["memories"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn what_needs_a_garbage_collector_is_refused_by_its_name() {
+    let server = Server::start();
+    let (code, sentence) = verdict(&server, &wat(r#"(module (func (export "run") (param externref)))"#));
+    assert_eq!(code, "module_invalid");
+    assert!(sentence.contains("externref"), "{sentence}");
+}
+
+#[test]
 fn the_known_answer_for_a_cid() {
     // The empty module's, computed with other tools.
     let server = Server::start();

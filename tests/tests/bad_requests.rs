@@ -285,3 +285,26 @@ fn a_module_that_nobody_has_ends_the_run() {
     let run = server.exec_raw(with(r#""entry":"add","args":[1,2]"#)).wait();
     run.failed_with("module_not_found");
 }
+
+#[test]
+fn arguments_that_do_not_fit_are_held_against_the_types() {
+    let server = Server::start();
+    let cid = server.upload_guest("add");
+    let declared = |args: &str| {
+        let body = format!(r#"{{"target":{{"cid":"{cid}"}},"entry":"add(i32,i32)->i32","args":{args}}}"#);
+        let answer = server.exec_raw(body).send();
+        assert_eq!((answer.status, answer.problem().as_str()), (422, "invalid_args"));
+        answer.json()["detail"].as_str().expect("a sentence").to_owned()
+    };
+    let told = "entry add(i32,i32)->i32 takes 2 arguments, args has 1";
+    assert!(declared("[1]").starts_with(told), "{}", declared("[1]"));
+    assert!(
+        declared(r#"[1,"x"]"#).starts_with("args[1] of entry add(i32,i32)->i32: "),
+        "{}",
+        declared(r#"[1,"x"]"#)
+    );
+    // Not declared: only the module tells, and the sentence is the same.
+    let run = server.run(&cid, "add", serde_json::json!([1]));
+    assert_eq!(run.reason(), "entry_type_mismatch");
+    assert!(run.error().starts_with(told), "{}", run.error());
+}

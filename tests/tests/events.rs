@@ -105,6 +105,57 @@ fn nothing_is_missing_or_told_twice_over_breaks_and_restarts() {
     eprintln!("{} events of {ends} runs over 3 restarts and 13 readers", events.len());
 }
 
+/// Kinds of the events of a run, in their order.
+fn kinds_of(server: &Server, id: &str) -> Vec<String> {
+    let mut events = Events::follow(server, &format!("?run_id={id}"), None);
+    let kinds = std::iter::from_fn(|| events.next(Duration::from_millis(300)));
+    kinds.map(|event| event.kind().trim_start_matches("wasm.exec.").to_owned()).collect()
+}
+
+#[test]
+fn a_run_that_was_accepted_for_execution_starts_once_however_it_ends() {
+    let server = Server::builder().env("WASM_WORKERS", "1").env("WASM_CPU_MS_BUDGET", "20000").start();
+    let cid = server.upload_guest("loop");
+    let traps = server.upload_guest("traps");
+    let exec = |request| server.exec(request);
+    let keyed = |request: serde_json::Value, key: &str| {
+        let mut request = request;
+        request["idempotency_key"] = json!(key);
+        request
+    };
+    let answer = json!({"target": {"cid": cid}, "entry": "answer"});
+    let missing = json!({"target": {"sha256": "ab".repeat(32)}, "entry": "answer"});
+    let no_entry = json!({"target": {"cid": cid}, "entry": "nothing"});
+    let trap = json!({"target": {"cid": traps}, "entry": "unreachable"});
+    let finished = ["started", "finished"];
+    let failed = ["started", "error"];
+    for (name, request, kinds) in [
+        ("finished", answer.clone(), finished),
+        ("no module", missing, failed),
+        ("no entry", no_entry, failed),
+        ("trap", trap, failed),
+    ] {
+        let runs = [
+            exec(request.clone()).wait().id().to_owned(),
+            exec(keyed(request.clone(), name)).wait().id().to_owned(),
+            exec(request.clone()).start(),
+            exec(keyed(request, &format!("{name} again"))).start(),
+        ];
+        for id in &runs {
+            server.wait_for(id);
+            assert_eq!(kinds_of(&server, id), kinds, "{name}");
+        }
+    }
+    // Cancelled before and after its guest began.
+    let running = exec(json!({"target": {"cid": cid}, "entry": "forever"})).start();
+    eventually("it runs", SOON, || server.look_up(&running).status() == "running");
+    let waiting = exec(answer).start();
+    for id in [&waiting, &running] {
+        assert_eq!(server.request("POST", &format!("/v1/runs/{id}/cancel"), &[], &[]).status, 200);
+        assert_eq!(kinds_of(&server, id), failed);
+    }
+}
+
 #[test]
 fn dry_runs_and_frozen_ones_never_start() {
     let env = EnvFile::new(&["WASM_EXEC_CANARY=0"]);

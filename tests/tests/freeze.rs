@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use void_tests::{EnvFile, Load, Notified, Server, eventually};
+use void_tests::{EnvFile, Load, Notified, Process, Server, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -74,7 +75,7 @@ fn nothing_begins(line: &str) {
     let queued = queue();
     for round in 0..3 {
         env.write(&[line]);
-        server.signal(nix::sys::signal::Signal::SIGHUP);
+        server.signal(Signal::SIGHUP);
         heard.hears("RELOADING=1");
         heard.hears("READY=1");
         let acknowledged = now();
@@ -148,6 +149,12 @@ fn a_run_that_a_freeze_holds_can_be_cancelled_and_survives_a_kill() {
     assert!(server.reload());
     assert_eq!(server.wait_for(&kept).result(), &json!(42));
     assert_eq!(server.look_up(&frozen).status(), "frozen");
+    let again = server.exec(json!({"target": {"cid": cid}, "entry": "answer"}));
+    env.write(&["WASM_EXEC_FREEZE=1"]);
+    assert!(server.reload());
+    assert_eq!(again.send().json()["mode"], "frozen");
+    let counted = server.metrics().sum("void_wasm_runs_total", &[("status", "frozen"), ("mode", "frozen")]);
+    assert_eq!(counted, 1.0, "since the restart");
     assert_eq!(server.look_up(&cancelled).status(), "cancelled");
 }
 
@@ -165,7 +172,7 @@ fn a_drain_while_frozen_leaves_what_waits_for_the_next_start() {
     let kept: Vec<_> = (0..20).map(|_| start("answer")).collect();
     env.write(&["WASM_EXEC_FREEZE=1"]);
     assert!(server.reload());
-    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.signal(Signal::SIGTERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
     env.write(&["WASM_EXEC_FREEZE=0"]);
     let server = server.restart();
@@ -173,4 +180,48 @@ fn a_drain_while_frozen_leaves_what_waits_for_the_next_start() {
         assert_eq!(server.wait_for(id).result(), &json!(42));
     }
     server.wait_for(&forever).failed_with("cpu_budget");
+}
+
+/// A server whose processes that were forked ahead do not move, and a run whose order lies before one of them.
+fn ordered_and_not_begun() -> (Server, EnvFile, Notified, Vec<Process>, String) {
+    let heard = Notified::new();
+    let env = EnvFile::new(&["WASM_EXEC_FREEZE=0"]);
+    let server =
+        Server::builder().env("WASM_ENV_FILE", env.path()).env("NOTIFY_SOCKET", &heard.path()).start();
+    heard.hears("READY=1");
+    let cid = server.upload_guest("loop");
+    server.run_on_each_lane(&cid, "answer");
+    let zygotes = server.processes("void-zygote").len();
+    eventually("each has a process that waits", SOON, || server.processes("void-run").len() >= zygotes);
+    let spares = server.processes("void-run");
+    spares.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+    let id = server.exec(json!({"target": {"cid": cid}, "entry": "answer"})).start();
+    eventually("it was ordered to begin", SOON, || server.look_up(&id).status() == "running");
+    env.write(&["WASM_EXEC_FREEZE=1"]);
+    server.signal(Signal::SIGHUP);
+    heard.hears("RELOADING=1");
+    (server, env, heard, spares, id)
+}
+
+#[test]
+fn a_guest_that_was_ordered_and_has_not_begun_never_begins_after_the_freeze() {
+    let (server, _env, heard, spares, id) = ordered_and_not_begun();
+    heard.hears("READY=1");
+    // Acknowledged. Whatever was ordered before can move again now, and must not begin.
+    spares.iter().for_each(|process| process.signal(Signal::SIGCONT));
+    let run = server.wait_for(&id);
+    assert_ne!(run.record()["result"], json!(42), "the guest began after the freeze: {}", run.record());
+    run.failed_with("worker_crashed");
+}
+
+#[test]
+fn a_freeze_is_acknowledged_only_when_what_was_ordered_has_begun() {
+    let (server, _env, heard, spares, id) = ordered_and_not_begun();
+    // Before what was ordered may move, nobody is told that the freeze holds.
+    assert_eq!(server.get("/v1/policy").json()["freeze"], json!(false));
+    assert_eq!(server.metrics().sum("void_wasm_reloads_total", &[("outcome", "applied")]), 0.0);
+    spares.iter().for_each(|process| process.signal(Signal::SIGCONT));
+    heard.hears("READY=1");
+    assert_eq!(server.wait_for(&id).result(), &json!(42));
+    assert_eq!(server.get("/v1/policy").json()["freeze"], json!(true));
 }

@@ -101,7 +101,7 @@ fn a_wait_that_is_none_is_refused_or_ignored() {
 fn what_is_not_there_is_not_found() {
     let server = Server::start();
     for (path, code) in [
-        ("/", "not_found"),
+        ("/status", "not_found"),
         ("/v1", "not_found"),
         ("/v1/nothing", "not_found"),
         ("/v1/exec/", "not_found"),

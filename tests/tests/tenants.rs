@@ -105,3 +105,24 @@ fn two_tenants_share_no_process_even_for_the_same_module() {
     });
     assert_ne!(busy[0].parent(), busy[1].parent(), "a zygote of its own");
 }
+
+#[test]
+fn the_form_of_a_request_is_looked_at_before_its_token() {
+    let (server, _tokens) = server_for_two();
+    let large = vec![b' '; (1 << 20) + 1];
+    let cid = "bafkreibhmtmv24yn2zu7udv53bwwvgrylzhbep2e52p72tly7wjiufzpom";
+    for (body, status, code) in [
+        (large, 413, "payload_too_large"),
+        (b"{".to_vec(), 400, "malformed_json"),
+        (b"{\"nonsense\":1}".to_vec(), 400, "unknown_field"),
+        (b"{\"target\":7}".to_vec(), 400, "invalid_field"),
+        // What has the form and cannot be is only told to those who may call.
+        (b"{\"target\":{\"cid\":\"nonsense\"}}".to_vec(), 401, "unauthorized"),
+        (format!("{{\"target\":{{\"cid\":\"{cid}\"}}}}").into_bytes(), 401, "unauthorized"),
+    ] {
+        let answer = server.exec_raw(body).send();
+        assert_eq!((answer.status, answer.problem().as_str()), (status, code));
+    }
+    let answer = server.exec_raw("{\"target\":{\"cid\":\"nonsense\"}}").header("Authorization", ANNA).send();
+    assert_eq!((answer.status, answer.problem().as_str()), (422, "invalid_target"));
+}

@@ -28,6 +28,25 @@ pub(crate) fn release_dir() -> PathBuf {
     dir
 }
 
+/// A folder with the executables, in which the worker is `void-hostile-worker`.
+pub(crate) fn with_hostile_worker(into: &Path) -> PathBuf {
+    let from = release_dir();
+    let dir = into.join("bin");
+    fs::create_dir(&dir).expect("the folder for the executables");
+    for program in PROGRAMS {
+        let source = if program == "void-sandbox-worker" { "void-hostile-worker" } else { program };
+        let source = from.join(source);
+        assert!(source.is_file(), "{} is missing: `cargo xtask test` builds it", source.display());
+        fs::copy(source, dir.join(program)).expect("an executable can be copied");
+    }
+    dir
+}
+
+/// The supervisor's executable.
+pub fn supervisor() -> PathBuf {
+    release_dir().join(PROGRAMS[0])
+}
+
 /// Copies the executables to a folder that every user may enter, for a server that runs as somebody else: the target
 /// folder may lie under a home that only its owner may enter.
 pub(crate) fn copy_for_everybody(into: &Path) -> PathBuf {

@@ -48,6 +48,18 @@ impl Metrics {
             .sum()
     }
 
+    /// Whether there is a series of that name, also one of a histogram.
+    pub fn has(&self, name: &str) -> bool {
+        self.samples.iter().any(|sample| sample.name == name)
+    }
+
+    /// Whether a series of that name has that label with that value.
+    pub fn has_value(&self, name: &str, label: &str, value: &str) -> bool {
+        self.samples
+            .iter()
+            .any(|sample| sample.name == name && sample.labels.get(label).is_some_and(|found| found == value))
+    }
+
     /// `counter`, `gauge` or `histogram`.
     pub fn kind(&self, name: &str) -> Option<&str> {
         self.types.get(name).map(String::as_str)

@@ -69,17 +69,26 @@ impl Notified {
         self.folder.path().join("notify").to_str().expect("a plain path").to_owned()
     }
 
-    /// Waits for a message that holds `word`.
+    /// Waits for a message that holds `word` as a line, and returns the whole of it.
     #[track_caller]
-    pub fn hears(&self, word: &str) {
+    pub fn hears(&self, word: &str) -> String {
         self.socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         let mut message = [0; 4096];
         loop {
             let length = self.socket.recv(&mut message).unwrap_or_else(|e| panic!("never heard {word}: {e}"));
-            if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == word) {
-                return;
+            let text = String::from_utf8_lossy(&message[..length]);
+            if text.lines().any(|line| line == word) {
+                return text.into_owned();
             }
         }
+    }
+
+    /// Whether everything that was said has been heard.
+    pub fn is_silent(&self) -> bool {
+        self.socket.set_nonblocking(true).expect("a socket");
+        let silent = self.socket.recv(&mut [0; 4096]).is_err();
+        self.socket.set_nonblocking(false).expect("a socket");
+        silent
     }
 }
 

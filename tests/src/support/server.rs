@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -31,6 +32,9 @@ const TO_STOP: Duration = Duration::from_secs(30);
 pub struct Builder {
     vars: BTreeMap<String, String>,
     user: Option<u32>,
+    hostile: bool,
+    /// Passed to the server as systemd passes sockets.
+    sockets: Vec<Arc<OwnedFd>>,
 }
 
 /// How a server ended that did not stay up.
@@ -61,6 +65,42 @@ impl Builder {
         self
     }
 
+    /// Puts `void-hostile-worker` in the worker's place: what a run says is then what its entry's name stands for.
+    pub fn with_hostile_worker(mut self) -> Self {
+        self.hostile = true;
+        self
+    }
+
+    /// Passes the server a descriptor as systemd does for a socket unit (`sd_listen_fds(3)`). At most two.
+    pub fn pass(mut self, socket: impl Into<OwnedFd>) -> Self {
+        assert!(self.sockets.len() < 2, "more than the shell can be given");
+        self.sockets.push(Arc::new(socket.into()));
+        self
+    }
+
+    /// The command that starts `program`, with the descriptors in place that it is to be passed.
+    fn command(&self, program: &Path) -> Command {
+        let script = match self.sockets.len() {
+            0 => {
+                let mut command = Command::new(program);
+                command.stdin(Stdio::null()).stdout(Stdio::piped());
+                return command;
+            }
+            // A shell can say LISTEN_PID and WATCHDOG_PID, which are its own number and stay the same through exec.
+            1 => {
+                "exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=${LISTEN_PID:-$$} WATCHDOG_PID=$$; exec \"$0\""
+            }
+            _ => {
+                "exec 3<&0 4<&1 </dev/null >&2; export LISTEN_FDS=2 LISTEN_PID=${LISTEN_PID:-$$} WATCHDOG_PID=$$; exec \"$0\""
+            }
+        };
+        let given = |index: usize| self.sockets[index].try_clone().map(Stdio::from).expect("a descriptor");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).arg(program).stdin(given(0));
+        command.stdout(if self.sockets.len() > 1 { given(1) } else { Stdio::piped() });
+        command
+    }
+
     /// Starts the server and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Server {
@@ -85,6 +125,7 @@ impl Builder {
         let bin = match self.user {
             Some(_) if !path.join("bin").exists() => binaries::copy_for_everybody(path),
             Some(_) => path.join("bin"),
+            None if self.hostile => binaries::with_hostile_worker(path),
             None => binaries::release_dir(),
         };
         for folder in ["state", "manifests", "cache"] {
@@ -92,13 +133,8 @@ impl Builder {
             std::fs::create_dir_all(&folder).expect("a folder of the server");
             chown(&folder, self.user, self.user).expect("chown of the server's folder");
         }
-        let mut command = Command::new(bin.join("void-supervisor"));
-        command
-            .env_clear()
-            .current_dir(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = self.command(&bin.join("void-supervisor"));
+        command.env_clear().current_dir(path).stderr(Stdio::piped());
         command.env("WASM_STATE_DIR", path.join("state"));
         command.env("FNPM_MANIFEST_DIRS", path.join("manifests"));
         command.env("FNPM_CACHE_DIR", path.join("cache"));
@@ -108,7 +144,9 @@ impl Builder {
         }
         let mut child = command.spawn().expect("void-supervisor can be executed");
         let log = Log::default();
-        log.follow(child.stdout.take().expect("a pipe"));
+        if let Some(stdout) = child.stdout.take() {
+            log.follow(stdout);
+        }
         log.follow(child.stderr.take().expect("a pipe"));
 
         let line = log.find(TO_START, |line| address_in(line).is_some());
@@ -160,7 +198,7 @@ impl Server {
             ("FNPM_HTTP_GATEWAYS", ""),
         ];
         let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Builder { vars: vars.into(), user: None }
+        Builder { vars: vars.into(), user: None, hostile: false, sockets: Vec::new() }
     }
 
     /// A server as the harness sets it up.
