@@ -5,12 +5,16 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::{LocalSet, spawn_local};
+
+/// Digits of a request's own number.
+pub(crate) const DIGITS: usize = 16;
 
 /// What is asked of whom, and what a right answer holds.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The whole request.
     pub(crate) request: Vec<u8>,
+    /// Where in it stand the digits of a number that each request has for itself.
+    pub(crate) number_at: Option<usize>,
     /// What the body of a right answer contains.
     pub(crate) contains: &'static str,
 }
@@ -90,13 +96,23 @@ fn drive(target: &Target, connections: usize, until: Instant) -> Result<Vec<u64>
     })
 }
 
-async fn connection(target: Target, until: Instant) -> Result<Vec<u64>> {
+/// A number that no request had before.
+fn number(request: &mut [u8], at: usize) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let digits = format!("{:0width$}", NEXT.fetch_add(1, Ordering::Relaxed), width = DIGITS);
+    request[at..at + DIGITS].copy_from_slice(&digits.as_bytes()[..DIGITS]);
+}
+
+async fn connection(mut target: Target, until: Instant) -> Result<Vec<u64>> {
     let mut stream = TcpStream::connect(target.address).await?;
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(16 << 10);
     let mut latencies = Vec::with_capacity(100_000);
     let mut now = Instant::now();
     while now < until {
+        if let Some(at) = target.number_at {
+            number(&mut target.request, at);
+        }
         stream.write_all(&target.request).await?;
         buffer.clear();
         let body = answer(&mut stream, &mut buffer).await?;

@@ -4,10 +4,12 @@
 //! without the echo's number beside it. How to read it: docs/performance.md.
 #![forbid(unsafe_code)]
 
+mod cold;
 mod cpu;
 mod load;
 mod server;
 mod stages;
+mod store;
 mod table;
 
 use std::io::{Error, Result};
@@ -35,6 +37,12 @@ struct Arguments {
     /// The folder with manifest.json and the module `add`
     #[arg(long)]
     manifests: PathBuf,
+    /// Measures cold starts instead: the program that compiles a module with nothing around it
+    #[arg(long)]
+    cold: Option<PathBuf>,
+    /// Measures what the store costs instead: the folder of programs that were built without it
+    #[arg(long)]
+    without_store: Option<PathBuf>,
 }
 
 /// One side under one number of connections.
@@ -70,14 +78,27 @@ fn run(arguments: &Arguments) -> Result<()> {
     let program = std::env::current_exe()?;
     let binaries = program.parent().unwrap_or(Path::new("."));
     let state = tempfile::tempdir()?;
+    if let Some(compile_alone) = &arguments.cold {
+        return cold::measure(binaries, compile_alone, &arguments.manifests, state.path());
+    }
     let body = request_body(&arguments.manifests)?;
+    if let Some(without) = &arguments.without_store {
+        let seconds = arguments.seconds.max(1);
+        return store::compare(binaries, without, &arguments.manifests, state.path(), &body, seconds);
+    }
     let echo = Server::echo(binaries)?;
     let service = Server::service(binaries, &arguments.manifests, state.path())?;
-    let floor = Target { address: echo.address, request: post("/", "", &body), contains: "\"entry\"" };
+    let floor = Target {
+        address: echo.address,
+        request: post("/", "", &body),
+        number_at: None,
+        contains: "\"entry\"",
+    };
     let prefer = "prefer: wait=10\r\n";
     let target = Target {
         address: service.address,
         request: post("/v1/exec", prefer, &body),
+        number_at: None,
         contains: "\"result\":5",
     };
 

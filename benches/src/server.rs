@@ -45,6 +45,19 @@ impl Server {
     /// # Errors
     /// It does not start, with the last lines of its log, or it is not ready in time.
     pub(crate) fn service(binaries: &Path, manifests: &Path, state: &Path) -> Result<Server> {
+        Server::service_with(binaries, manifests, state, &[])
+    }
+
+    /// As [`Server::service`], with these settings.
+    ///
+    /// # Errors
+    /// As for [`Server::service`].
+    pub(crate) fn service_with(
+        binaries: &Path,
+        manifests: &Path,
+        state: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Server> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let log = state.join("log");
         let mut command = Command::new(binaries.join("void-supervisor"));
@@ -61,7 +74,8 @@ impl Server {
             .env("WASM_STATE_DIR", state.join("state"))
             .env("FNPM_MANIFEST_DIRS", manifests)
             .env("FNPM_CACHE_DIR", state.join("modules"))
-            .env("FNPM_HTTP_GATEWAYS", "");
+            .env("FNPM_HTTP_GATEWAYS", "")
+            .envs(settings.iter().copied());
         let (out, errors) = (fs::File::create(&log)?, fs::OpenOptions::new().append(true).open(&log)?);
         let mut server = Server { child: spawn(command.stdout(out).stderr(errors))?, address };
         let begin = Instant::now();
