@@ -8,8 +8,17 @@ use crate::cargo::{cargo, stage, target_dir};
 /// What names the compiler's crate in a binary: its symbols, and the source paths in its panic messages.
 const COMPILER_MARKS: [&[u8]; 2] = [b"cranelift_codegen", b"cranelift-codegen-"];
 
-/// Linking without shared libraries, for the program that is linked alone: dependencies and build scripts stay as they are.
-const STATIC: &[&str] = &["--", "-C", "target-feature=+crt-static"];
+/// How the worker is linked, which is linked alone: dependencies and build scripts stay as they are. Without shared libraries, and
+/// with its code on huge pages' boundaries, to which a zygote moves it (`hold_own_code_ready` in `seccomp/src/memory.rs`).
+const WORKER: &[&str] = &[
+    "--",
+    "-C",
+    "target-feature=+crt-static",
+    "-C",
+    "link-arg=-Wl,-z,max-page-size=0x200000",
+    "-C",
+    "link-arg=-Wl,-z,separate-loadable-segments",
+];
 
 /// How the binaries are optimised.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +36,7 @@ pub(crate) fn run(profile: Profile) -> Result<(), String> {
     call(
         "build worker",
         &["rustc", "--bin", "void-sandbox-worker", "-p", "void-sandbox-worker"],
-        STATIC,
+        WORKER,
         profile,
     )?;
     call("build compiler", &["build", "--bins", "-p", "void-sandbox-compiler"], &[], profile)?;
@@ -44,6 +53,12 @@ pub(crate) fn run(profile: Profile) -> Result<(), String> {
         eprintln!("   {}", folder.join(name).display());
     }
     Ok(())
+}
+
+/// Builds the worker that tests put in the worker's place.
+pub(crate) fn hostile_worker() -> Result<(), String> {
+    let package = "void-hostile-worker";
+    call("build hostile worker", &["rustc", "--bin", package, "-p", package], WORKER, Profile::Release)
 }
 
 /// The folder in which the binaries of a profile lie.

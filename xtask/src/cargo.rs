@@ -8,7 +8,7 @@ use std::time::Instant;
 /// Packages that contain the engine, as they may meet in one cargo call. In one call features unify: together, the
 /// worker would be given the compiler.
 pub(crate) const ENGINE_GROUPS: [&[&str]; 2] =
-    [&["void-engine", "void-sandbox-worker"], &["void-sandbox-compiler"]];
+    [&["void-engine", "void-sandbox-worker", "void-hostile-worker"], &["void-sandbox-compiler"]];
 
 /// The flags that select all packages without the engine, and without these.
 pub(crate) fn parts_without(others: &[&'static str]) -> Vec<&'static str> {

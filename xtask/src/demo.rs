@@ -39,13 +39,18 @@ pub(crate) fn run(once: bool) -> Result<(), String> {
     ];
     let mut server = Server::start(&build::folder(Profile::Release)?.join("void-supervisor"), &settings)?;
     wait_until_ready(&address, &mut server, &interrupted)?;
+    if !once {
+        println!(
+            "\nServing on {address} until Ctrl-C; the state is in {} and goes with it.",
+            state.0.display()
+        );
+    }
     let result = execute(&address, &cid);
     if once {
         let stopped = server.stop();
         return result.and(stopped);
     }
     result?;
-    eprintln!("\nServing on {address} until Ctrl-C; the state is in {} and goes with it.", state.0.display());
     server.show();
     while !interrupted.load(Ordering::Relaxed) {
         if let Some(status) = server.ended()? {
@@ -68,7 +73,8 @@ fn free_address() -> Result<Address, String> {
     })
 }
 
-fn watch_signals() -> Result<Arc<AtomicBool>, String> {
+/// Set by Ctrl-C and its like.
+pub(crate) fn watch_signals() -> Result<Arc<AtomicBool>, String> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))

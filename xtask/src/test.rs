@@ -20,6 +20,7 @@ pub(crate) fn run(filter: &[String]) -> Result<(), String> {
     // Testing a package also lays its binaries into the folder, linked with what only its tests need (the worker's with a
     // compiler, perhaps). This lays the real ones there again; nothing is compiled anew.
     build::run(Profile::Release)?;
+    build::hostile_worker()?;
     outcomes.push(call("tests through real processes", &only(&[INTEGRATION]), filter));
     all(outcomes)
 }
