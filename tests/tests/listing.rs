@@ -84,7 +84,12 @@ fn many_wait_for_one_run_and_nobody_asks_again() {
     let server = Server::builder().env("WASM_WORKERS", "1").env("WASM_CPU_MS_BUDGET", "20000").start();
     let cid = server.upload_guest("loop");
     let start = |entry: &str| server.exec(json!({"target": {"cid": cid}, "entry": entry})).start();
-    let (running, waited_for) = (start("forever"), start("answer"));
+    let running = start("forever");
+    // Both would wait for the same module to be compiled, and which of them then comes first is not promised.
+    eventually("the first has the only worker", Duration::from_secs(10), || {
+        server.get(&format!("/v1/runs/{running}")).json()["status"] == "running"
+    });
+    let waited_for = start("answer");
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..100)
             .map(|_| {
