@@ -157,7 +157,8 @@ impl Zygote {
             };
             if ready {
                 if self.spares.borrow().is_empty() {
-                    self.restock(1)?;
+                    // Others will follow: one order for each of them would wake the zygote each time.
+                    self.restock(self.wanted.get())?;
                 }
                 let spare = self.spares.borrow_mut().pop_front();
                 if let Some(spare) = spare {
