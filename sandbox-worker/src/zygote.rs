@@ -9,6 +9,7 @@ use void_ipc::limits::{FORKS, SLOTS};
 use void_ipc::message::{Exited, FromZygote, Refused, Setup, ToZygote, Unloadable};
 use void_seccomp::filter::{self, Filter};
 use void_seccomp::fork::{self, Side};
+use void_seccomp::leftovers::Leftovers;
 use void_seccomp::limits::Limits;
 use void_seccomp::lockdown::Lockdown;
 use void_seccomp::wire::Wire;
@@ -31,8 +32,17 @@ enum Failure {
 
 /// The zygote's whole life.
 pub fn main() -> ExitCode {
+    let begun = Leftovers::find().and_then(|leftovers| memory::on_own_stack(Box::new(leftovers), begin));
+    match begun {
+        Ok(never) => match never {},
+        // The supervisor sees that it has died.
+        Err(_) => ExitCode::from(71),
+    }
+}
+
+extern "C" fn begin(leftovers: Box<Leftovers>) -> ! {
     let line = Line::new(Wire::take());
-    let failure = match live(&line) {
+    let failure = match live(&line, *leftovers) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
@@ -45,14 +55,18 @@ pub fn main() -> ExitCode {
     void_seccomp::exit(1)
 }
 
-fn live(line: &Line) -> Result<std::convert::Infallible, Failure> {
+fn live(line: &Line, leftovers: Leftovers) -> Result<std::convert::Infallible, Failure> {
     let Ok(Some(ToZygote::Setup(setup))) = line.receive::<ToZygote>() else { return Err(Failure::Gone) };
-    let (template, secret, missing) = prepare(&setup, line)?;
+    let (template, secret, missing) = prepare(&setup, line, leftovers)?;
     line.send(&FromZygote::Ready { missing }).map_err(|_| Failure::Gone)?;
     serve(line, template, secret)
 }
 
-fn prepare(setup: &Setup, line: &Line) -> Result<(&'static mut Template, Secret, Vec<Refused>), Failure> {
+fn prepare(
+    setup: &Setup,
+    line: &Line,
+    leftovers: Leftovers,
+) -> Result<(&'static mut Template, Secret, Vec<Refused>), Failure> {
     let code = void_seccomp::inherited(4);
     let warm_up = void_seccomp::inherited(5);
     process::set_name(c"void-zygote").map_err(|_| Failure::Gone)?;
@@ -60,7 +74,6 @@ fn prepare(setup: &Setup, line: &Line) -> Result<(&'static mut Template, Secret,
         // A processor that was taken from us since is no reason to stop: it only costs time.
         let _ = process::stay_on(cpu);
     }
-    memory::prepare_heap();
     // Code on small pages is as good and slower.
     let _ = memory::hold_own_code_ready();
     imports::prepare_random();
@@ -82,6 +95,8 @@ fn prepare(setup: &Setup, line: &Line) -> Result<(&'static mut Template, Secret,
     // A large allocation has the allocator put its heap in order. In a run that would copy a page here and there.
     line.prepare_output();
     fork::keep_only_the_socket().map_err(|_| Failure::Gone)?;
+    // Plain modules have no clock. What stays costs each fork a little.
+    let _ = leftovers.give_back(template.has_wasi());
     let secret = Secret::new().map_err(|_| Failure::Gone)?;
     let run = if template.has_wasi() { [filter::RUN, filter::WASI].concat() } else { filter::RUN.to_vec() };
     let missing = Filter::guarded(&run, filter::ZYGOTE, &secret)

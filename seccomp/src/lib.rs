@@ -10,6 +10,7 @@ pub mod descriptors;
 pub mod filter;
 pub mod fork;
 pub mod landlock;
+pub mod leftovers;
 pub mod limits;
 pub mod lockdown;
 pub mod memory;

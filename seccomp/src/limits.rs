@@ -29,6 +29,17 @@ pub fn raise_descriptors() -> io::Result<()> {
     Resource::NOFILE.set(hard, hard)
 }
 
+/// Has the program that is executed next begin without the kernel's classic heap (`brk`). A statically linked one puts
+/// its thread's own data there, far from all else, which each fork then pays for (see `sys/heap.rs`). A soft limit of
+/// zero refuses `brk` alone: the kernel lets mappings pass up to the hard one. [`set`] ends it.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn without_break() -> io::Result<()> {
+    let hard = Resource::DATA.get_hard()?;
+    Resource::DATA.set(0, hard)
+}
+
 /// Sets the limits of a worker.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Memory: code that cannot change, memory that cannot become code, and a heap that is ready.
+//! Memory: code that cannot change, memory that cannot become code, and places that make a fork cheap.
 
 use std::io;
 use std::ops::Range;
@@ -22,17 +22,15 @@ pub fn seal(code: &[Range<*const u8>]) -> Result<(), (&'static str, io::Error)> 
     sealed.and(denied).map(drop)
 }
 
-/// Bytes of heap that a run process finds ready: it cannot ask for more.
-pub const HEAP_BYTES: usize = 48 << 20;
-
-/// Makes one heap of [`HEAP_BYTES`] that is never given back, without touching its pages.
+/// Goes on in `main` with `value`, on a stack that lies beside the program's data: see `sys/stack.rs`.
 ///
-/// Call it before the first large allocation of the process.
-pub fn prepare_heap() {
-    sys::single_heap(HEAP_BYTES as i32);
-    // One allocation that the present heap cannot hold makes the allocator grow it by the whole pad. Without
-    // black_box the pair is optimised away.
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
+/// # Errors
+/// The kernel's, where it gives no memory for one; `main` has not been called then.
+pub fn on_own_stack<T>(
+    value: Box<T>,
+    main: extern "C" fn(Box<T>) -> !,
+) -> io::Result<std::convert::Infallible> {
+    sys::on_own_stack(value, main)
 }
 
 /// Moves this program's own code and constants onto huge pages of its own. A mapping of a file is not copied by a fork, so that each

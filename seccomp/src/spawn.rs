@@ -14,7 +14,7 @@ use void_ipc::message::{Layer, Refused};
 
 use crate::lockdown::plain;
 use crate::namespaces::{self, Identity};
-use crate::{process, sys};
+use crate::{limits, process, sys};
 
 /// What to start.
 #[derive(Debug)]
@@ -141,6 +141,7 @@ fn execute(program: &Program<'_>) -> io::Result<std::convert::Infallible> {
         sys::place(descriptor.as_fd(), number)?;
     }
     sys::close_on_exec_from(6)?;
+    limits::without_break()?;
     Err(sys::execute(file.as_fd(), program.name))
 }
 

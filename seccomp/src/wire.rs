@@ -5,22 +5,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use void_ipc::Message;
-use void_ipc::limits::FRAME_BYTES;
 
-use crate::Secret;
+use crate::{Secret, sys};
 
 /// The worker's end of its socket, and the room for what passes through it, in one direction at a time: what came is
 /// taken out of it before anything is sent.
 #[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
-    room: Vec<u8>,
+    room: &'static mut [u8],
 }
 
 impl Wire {
     /// Takes descriptor 3. Once in a process.
     pub fn take() -> Wire {
-        Wire { socket: crate::inherited(3), room: vec![0; FRAME_BYTES] }
+        Wire { socket: crate::inherited(3), room: sys::room_for_frames() }
     }
 
     /// Sends one message.
@@ -28,7 +27,7 @@ impl Wire {
     /// # Errors
     /// The socket's, or that the message does not fit a frame.
     pub fn send<T: Message>(&mut self, message: &T) -> io::Result<()> {
-        let length = void_ipc::encode_into(message, &mut self.room).map_err(io::Error::other)?;
+        let length = void_ipc::encode_into(message, self.room).map_err(io::Error::other)?;
         loop {
             match nix::unistd::write(&self.socket, &self.room[..length]) {
                 Ok(_) => return Ok(()),
@@ -44,7 +43,7 @@ impl Wire {
     /// The socket's, or a frame that is no legal message.
     pub fn receive<T: Message>(&mut self) -> io::Result<Option<T>> {
         loop {
-            match nix::unistd::read(&self.socket, &mut self.room) {
+            match nix::unistd::read(&self.socket, &mut *self.room) {
                 Ok(0) => return Ok(None),
                 Ok(length) => {
                     return void_ipc::decode(&self.room[..length]).map(Some).map_err(io::Error::other);
@@ -65,7 +64,7 @@ impl Wire {
         secret: &Secret,
         numbers: &mut Vec<RawFd>,
     ) -> io::Result<Option<T>> {
-        match secret.receive(&mut self.room, numbers)? {
+        match secret.receive(self.room, numbers)? {
             0 => Ok(None),
             length => void_ipc::decode(&self.room[..length]).map(Some).map_err(io::Error::other),
         }

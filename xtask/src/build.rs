@@ -9,13 +9,14 @@ use crate::cargo::{cargo, stage, target_dir};
 const COMPILER_MARKS: [&[u8]; 2] = [b"cranelift_codegen", b"cranelift-codegen-"];
 
 /// How the worker is linked, which is linked alone: dependencies and build scripts stay as they are. Without shared libraries, and
-/// with its code on huge pages' boundaries, to which a zygote moves it (`hold_own_code_ready` in `seccomp/src/memory.rs`).
+/// with its code on huge pages' boundaries, to which a zygote moves it (`hold_own_code_ready` in `seccomp/src/memory.rs`), and
+/// with room for a stack between its parts (`seccomp/src/sys/stack.rs`).
 const WORKER: &[&str] = &[
     "--",
     "-C",
     "target-feature=+crt-static",
     "-C",
-    "link-arg=-Wl,-z,max-page-size=0x200000",
+    "link-arg=-Wl,-z,max-page-size=0x400000",
     "-C",
     "link-arg=-Wl,-z,separate-loadable-segments",
 ];

@@ -34,11 +34,14 @@ pub(crate) fn run(filter: &[String]) -> Result<(), String> {
 
 /// Each file by itself, and those that failed once more when nothing else is left to do.
 fn through_real_processes(filter: &[String]) -> Result<(), String> {
-    let one = |file: &str| call(&format!("through real processes: {file}"), &["-p", INTEGRATION, "--test", file], filter);
+    let one = |file: &str| {
+        call(&format!("through real processes: {file}"), &["-p", INTEGRATION, "--test", file], filter)
+    };
     let failed: Vec<String> = files()?.into_iter().filter(|file| one(file).is_err()).collect();
     let outcomes: Vec<_> = failed.iter().map(|file| one(file)).collect();
     for (file, outcome) in failed.iter().zip(&outcomes) {
-        let then = if outcome.is_ok() { "passed when it was run once more: look at it" } else { "failed twice" };
+        let then =
+            if outcome.is_ok() { "passed when it was run once more: look at it" } else { "failed twice" };
         eprintln!("── tests/tests/{file}.rs failed once and {then}");
     }
     all(outcomes)

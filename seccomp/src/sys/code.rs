@@ -8,15 +8,25 @@ use super::check;
 /// One huge page.
 const HUGE: usize = 2 << 20;
 
-/// A part of this program that does not change.
+/// A part of this program, as it was loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     range: Range<usize>,
     executable: bool,
+    writable: bool,
 }
 
-/// The parts of this program that do not change, code and constants, as they were loaded.
+/// The parts of this program that do not change: code and constants.
 pub(crate) fn own_parts() -> Vec<Part> {
+    parts().into_iter().filter(|part| !part.writable).collect()
+}
+
+/// Where the parts lie that were writable when the program was loaded, in the order of their addresses.
+pub(super) fn writable_parts() -> Vec<Range<usize>> {
+    parts().into_iter().filter(|part| part.writable).map(|part| part.range).collect()
+}
+
+fn parts() -> Vec<Part> {
     let mut found: Vec<Part> = Vec::new();
     // SAFETY: the callback gets the very pointer that is passed here, and is called before the function returns.
     unsafe { libc::dl_iterate_phdr(Some(note_parts), (&raw mut found).cast()) };
@@ -28,7 +38,7 @@ unsafe extern "C" fn note_parts(
     _size: libc::size_t,
     found: *mut libc::c_void,
 ) -> libc::c_int {
-    // SAFETY: `found` is what `own_parts` passed; `info` and its headers are valid during the callback.
+    // SAFETY: `found` is what `parts` passed; `info` and its headers are valid during the callback.
     let (found, info) = unsafe { (&mut *found.cast::<Vec<Part>>(), &*info) };
     // The kernel's page of code that every process has (vdso) is not the program's.
     if super::auxiliary(libc::AT_SYSINFO_EHDR) == info.dlpi_addr as usize {
@@ -37,10 +47,11 @@ unsafe extern "C" fn note_parts(
     for number in 0..usize::from(info.dlpi_phnum) {
         // SAFETY: there are `dlpi_phnum` headers.
         let header = unsafe { &*info.dlpi_phdr.add(number) };
-        if header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0 {
+        if header.p_type == libc::PT_LOAD {
             let start = (info.dlpi_addr + header.p_vaddr) as usize;
             let range = start..start + header.p_memsz as usize;
-            found.push(Part { range, executable: header.p_flags & libc::PF_X != 0 });
+            let (executable, writable) = (header.p_flags & libc::PF_X != 0, header.p_flags & libc::PF_W != 0);
+            found.push(Part { range, executable, writable });
         }
     }
     0

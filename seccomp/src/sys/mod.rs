@@ -6,15 +6,20 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{CStr, c_int, c_long, c_ulong};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use void_ipc::limits::FRAME_BYTES;
 
 mod code;
 mod guard;
+mod heap;
 mod near;
+mod stack;
 pub(crate) use code::{onto_huge_pages, own_parts};
 pub use guard::Secret;
 pub use near::Near;
+pub(crate) use stack::{give_back, on_own_stack, signal_stack};
 
 fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -127,14 +132,16 @@ pub(crate) fn seal(start: *const u8, length: usize) -> io::Result<()> {
     check(unsafe { libc::syscall(SYS_MSEAL, start, length, 0usize) }).map(drop)
 }
 
-/// Tells the allocator to serve everything from one heap that is never given back.
-pub(crate) fn single_heap(grow_by: c_int) {
-    // SAFETY: mallopt only sets parameters; called before a second thread could exist (there is none).
-    unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
-        libc::mallopt(libc::M_TOP_PAD, grow_by);
+/// Room for one frame, among the program's data, so that only the pages that are used ever exist. Whoever asks again gets
+/// room on the heap.
+pub(crate) fn room_for_frames() -> &'static mut [u8] {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    static mut ROOM: [u8; FRAME_BYTES] = [0; FRAME_BYTES];
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::leak(vec![0; FRAME_BYTES]);
     }
+    // SAFETY: the flag lets one caller come here, so this is the only reference there ever is.
+    unsafe { &mut *(&raw mut ROOM) }
 }
 
 /// Writes a whole packet to a descriptor by number. Async-signal-safe.

@@ -3,15 +3,17 @@
 //! A run process is a copy of its zygote, and every page that it writes first is copied for it, which costs as much as
 //! a thousand small allocations. A general allocator hands out memory wherever some was freed, one page here and one there. So from
 //! [`Near::begin`] on, small allocations come one after the other from one piece of memory, until that is full; then
-//! the system's allocator serves as before. What is freed there is only reused where it was the last.
+//! the heap (`heap.rs`) serves as before. What is freed there is only reused where it was the last.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::heap::HEAP;
+
 /// Bytes of the piece.
-const BYTES: usize = 512 << 10;
-/// All that the piece hands out begins at a multiple of this; what needs more is the system's to serve.
+const BYTES: usize = 256 << 10;
+/// All that the piece hands out begins at a multiple of this; what needs more is the heap's to serve.
 const ALIGN: usize = 16;
 /// Larger allocations lie on pages of their own anyway.
 const SMALL: usize = 16 << 10;
@@ -35,7 +37,7 @@ struct Piece(UnsafeCell<[u8; BYTES]>);
 unsafe impl Sync for Piece {}
 
 impl Near {
-    /// Serves as the system's allocator does, until [`Near::begin`].
+    /// Serves as any allocator does, until [`Near::begin`].
     #[allow(clippy::new_without_default, reason = "it is a static, which needs a const function")]
     pub const fn new() -> Near {
         Near {
@@ -93,11 +95,11 @@ impl Near {
     }
 }
 
-// SAFETY: memory of the piece is handed out aligned, within bounds and to one owner at a time; all else is the system's.
+// SAFETY: memory of the piece is handed out aligned, within bounds and to one owner at a time; all else is the heap's.
 unsafe impl GlobalAlloc for Near {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller upholds GlobalAlloc's contract, which is System's too.
-        self.take(layout).unwrap_or_else(|| unsafe { System.alloc(layout) })
+        // SAFETY: the caller upholds GlobalAlloc's contract, which is the heap's too.
+        self.take(layout).unwrap_or_else(|| unsafe { HEAP.alloc(layout) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -108,7 +110,7 @@ unsafe impl GlobalAlloc for Near {
                 memory
             }
             // SAFETY: as for `alloc`.
-            None => unsafe { System.alloc_zeroed(layout) },
+            None => unsafe { HEAP.alloc_zeroed(layout) },
         }
     }
 
@@ -116,15 +118,15 @@ unsafe impl GlobalAlloc for Near {
         if self.holds(memory) {
             self.give_back(memory, layout.size());
         } else {
-            // SAFETY: it is not of the piece, so it is the system's.
-            unsafe { System.dealloc(memory, layout) }
+            // SAFETY: it is not of the piece, so it is the heap's.
+            unsafe { HEAP.dealloc(memory, layout) }
         }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !self.holds(memory) {
             // SAFETY: as for `dealloc`; the caller upholds the rest.
-            return unsafe { System.realloc(memory, layout, size) };
+            return unsafe { HEAP.realloc(memory, layout, size) };
         }
         if self.stretch(memory, layout.size(), size) {
             return memory;
