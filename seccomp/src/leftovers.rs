@@ -1,7 +1,8 @@
-//! Mappings that a program is started with and that a run process has no use for: the stack that the kernel gave it with its
-//! arguments and environment, the Rust runtime's signal stack, and the kernel's own code for asking the time.
+//! Mappings that a program is started with and that a run process has no use for: the Rust runtime's signal stack, and the
+//! kernel's own code for asking the time.
 //!
-//! Each costs every fork a little, and what is not there cannot be read or jumped to.
+//! Each costs every fork a little, and what is not there cannot be read or jumped to. The stack that the kernel made stays,
+//! for the sake of those who look at a process: its arguments and environment lie there, and ps(1) shows them.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,7 @@ use crate::sys;
 /// The mappings, as found at the start.
 #[derive(Debug)]
 pub struct Leftovers {
-    stacks: Vec<Range<usize>>,
+    signals: Vec<Range<usize>>,
     clock: Vec<Range<usize>>,
 }
 
@@ -33,30 +34,30 @@ impl Leftovers {
             let found = mappings.iter().filter(|mapping| names.contains(&mapping.name.as_str()));
             found.map(|mapping| mapping.range.clone()).collect::<Vec<_>>()
         };
-        let mut stacks = named(&["[stack]"]);
-        let signals = sys::signal_stack();
+        let mut signals = Vec::new();
+        let present = sys::signal_stack();
         for pair in mappings.windows(2) {
             let [guard, stack] = pair else { continue };
-            if signals.as_ref() == Some(&stack.range)
+            if present.as_ref() == Some(&stack.range)
                 && guard.forbidden
                 && guard.range.end == stack.range.start
             {
-                stacks.push(guard.range.start..stack.range.end);
+                signals.push(guard.range.start..stack.range.end);
             }
         }
-        Ok(Leftovers { stacks, clock: named(&["[vvar]", "[vvar_vclock]", "[vdso]"]) })
+        Ok(Leftovers { signals, clock: named(&["[vvar]", "[vvar_vclock]", "[vdso]"]) })
     }
 
-    /// Gives them back: the first stack with arguments and environment, which nothing may refer to any more, and, without
-    /// `clock`, what tells the time without a kernel syscall, which nothing may ask for any more.
+    /// Gives them back: the signal stack, and, without `clock`, what tells the time without a kernel syscall, which nothing
+    /// may ask for any more.
     ///
-    /// Only for a process with one thread, on a [stack of its own](crate::memory::on_own_stack).
+    /// Only when signals have [another stack](crate::memory::on_own_stack).
     ///
     /// # Errors
     /// The kernel's. What is left over costs time and nothing else.
     pub fn give_back(self, clock: bool) -> io::Result<()> {
         let clock = if clock { Vec::new() } else { self.clock };
-        self.stacks.iter().chain(&clock).try_for_each(sys::give_back)
+        self.signals.iter().chain(&clock).try_for_each(sys::give_back)
     }
 }
 

@@ -112,14 +112,11 @@ pub(crate) fn signal_stack() -> Option<Range<usize>> {
     (asked == 0 && present.ss_flags & libc::SS_DISABLE == 0).then(|| start..start + present.ss_size)
 }
 
-/// Unmaps memory, and with it the environment, wherever that lies.
+/// Unmaps memory.
 ///
-/// The caller sees to it that nothing refers to that memory any more; the process has one thread.
+/// The caller sees to it that nothing refers to it any more.
 pub(crate) fn give_back(range: &Range<usize>) -> io::Result<()> {
     let start = std::ptr::with_exposed_provenance_mut(range.start);
-    // SAFETY: one thread, so nobody reads the environment meanwhile; nothing refers to what is unmapped, as the callers see to.
-    unsafe {
-        check(c_long::from(libc::clearenv()))?;
-        check(c_long::from(libc::munmap(start, range.len()))).map(drop)
-    }
+    // SAFETY: nothing refers to what is unmapped, as the callers see to.
+    check(c_long::from(unsafe { libc::munmap(start, range.len()) })).map(drop)
 }
