@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! forked ─ Ready ▶ waits ─ Start ▶ executes ─ Done ▶ waits for the socket's end ─▶ exit
+//!                    ▲                          │
+//!                    └─── a new instance ───────┘   (where run processes are used again)
 //! ```
 //! It ends only when the supervisor has read the answer and closed the socket: taking a process apart
 //! costs more than most runs, and nobody should wait for it.
@@ -14,17 +16,22 @@ use crate::engine::{Template, bounded};
 use crate::imports::{Exit, Fault, Wasi};
 use crate::line::{self, Line};
 
-/// Serves the one run of this process.
-pub fn serve(template: &mut Template, line: &Line) -> ! {
+/// Serves the one run of this process, or with `reuse` one after the other.
+pub fn serve(template: &mut Template, line: &Line, reuse: bool) -> ! {
     let served = line.send(&FromRun::Ready).and_then(|()| {
-        if let Some(ToRun::Start(start)) = line.receive()? {
+        while let Some(ToRun::Start(start)) = line.receive()? {
             if let Some(wasi) = &start.wasi {
                 template.store.data_mut().wasi = Some(Box::new(prepare_wasi(wasi, line)?));
             }
             let end = execute(template, &start);
             line.send(&FromRun::Done(end))?;
-            // Nothing else is legal: either the end, or a supervisor that is out of its mind.
-            let _: Option<ToRun> = line.receive()?;
+            if !reuse {
+                // Nothing else is legal: either the end, or a supervisor that is out of its mind.
+                let _: Option<ToRun> = line.receive()?;
+                break;
+            }
+            // The next run finds everything as the first one did, and waits for none of it.
+            template.renew().map_err(|_| std::io::ErrorKind::OutOfMemory)?;
         }
         Ok(())
     });

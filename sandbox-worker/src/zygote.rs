@@ -57,16 +57,20 @@ extern "C" fn begin(leftovers: Box<Leftovers>) -> ! {
 
 fn live(line: &Line, leftovers: Leftovers) -> Result<std::convert::Infallible, Failure> {
     let Ok(Some(ToZygote::Setup(setup))) = line.receive::<ToZygote>() else { return Err(Failure::Gone) };
-    let (template, secret, missing) = prepare(&setup, line, leftovers)?;
-    line.send(&FromZygote::Ready { missing }).map_err(|_| Failure::Gone)?;
-    serve(line, template, secret)
+    let Prepared { template, reuse, secret, missing } = prepare(&setup, line, leftovers)?;
+    line.send(&FromZygote::Ready { missing, reuse }).map_err(|_| Failure::Gone)?;
+    serve(line, template, reuse, secret)
 }
 
-fn prepare(
-    setup: &Setup,
-    line: &Line,
-    leftovers: Leftovers,
-) -> Result<(&'static mut Template, Secret, Vec<Refused>), Failure> {
+struct Prepared {
+    template: &'static mut Template,
+    /// Its run processes serve one run after the other.
+    reuse: bool,
+    secret: Secret,
+    missing: Vec<Refused>,
+}
+
+fn prepare(setup: &Setup, line: &Line, leftovers: Leftovers) -> Result<Prepared, Failure> {
     let code = void_seccomp::inherited(4);
     let warm_up = void_seccomp::inherited(5);
     process::set_name(c"void-zygote").map_err(|_| Failure::Gone)?;
@@ -80,16 +84,15 @@ fn prepare(
     let mut lockdown = Lockdown::begin(setup.allow_weaker);
     lockdown
         .enter(Limits {
-            data_bytes: OWN_BYTES + u64::from(setup.mem_pages_max) * PAGE,
+            data_bytes: OWN_BYTES
+                + u64::from(setup.mem_pages_max) * PAGE
+                + if setup.reuse { engine::PLACES_BYTES } else { 0 },
             cpu_seconds: u64::from(setup.cpu_seconds_max),
             cpu_grace_seconds: 0,
             file_bytes: 0,
         })
         .map_err(Failure::Refused)?;
-    let engine = engine::engine().map_err(Failure::Unloadable)?;
-    warm(&engine, warm_up, line)?;
-    let template = engine::load(&engine, code, setup.mem_pages_max, line, || crate::HEAP.begin())
-        .map_err(Failure::Unloadable)?;
+    let (template, reuse) = load(setup, code, warm_up, line)?;
     // For the life of the process: its files are closed below, which a destructor must not do again.
     let template = Box::leak(Box::new(template));
     // A large allocation has the allocator put its heap in order. In a run that would copy a page here and there.
@@ -98,12 +101,37 @@ fn prepare(
     // Plain modules have no clock. What stays costs each fork a little.
     let _ = leftovers.give_back(template.has_wasi());
     let secret = Secret::new().map_err(|_| Failure::Gone)?;
-    let run = if template.has_wasi() { [filter::RUN, filter::WASI].concat() } else { filter::RUN.to_vec() };
+    let mut run = filter::RUN.to_vec();
+    if template.has_wasi() {
+        run.extend(filter::WASI);
+    }
+    if reuse {
+        run.extend(filter::REUSE);
+    }
     let missing = Filter::guarded(&run, filter::ZYGOTE, &secret)
         .map_err(Refused::from)
         .and_then(|filter| lockdown.finish(&[template.code()], SLOTS as u64 + 1, filter))
         .map_err(Failure::Refused)?;
-    Ok((template, secret, missing))
+    Ok(Prepared { template, reuse, secret, missing })
+}
+
+/// Loads the module; whether in such a way that run processes can be used again. One that has more memories or tables than
+/// there are places for is loaded as if nobody had asked for that.
+fn load(setup: &Setup, code: OwnedFd, warm_up: OwnedFd, line: &Line) -> Result<(Template, bool), Failure> {
+    let gone = |_| Failure::Gone;
+    if setup.reuse {
+        let engine = engine::engine(true).map_err(Failure::Unloadable)?;
+        warm(&engine, warm_up.try_clone().map_err(gone)?, line)?;
+        let code = code.try_clone().map_err(gone)?;
+        if let Ok(template) = engine::load(&engine, code, setup.mem_pages_max, line, || {}) {
+            return Ok((template, true));
+        }
+    }
+    let engine = engine::engine(false).map_err(Failure::Unloadable)?;
+    warm(&engine, warm_up, line)?;
+    // What one run allocates lies close together. Of a process that serves many it would fill up.
+    let template = engine::load(&engine, code, setup.mem_pages_max, line, || crate::HEAP.begin());
+    Ok((template.map_err(Failure::Unloadable)?, false))
 }
 
 /// Calls a module of our own, once to its end and once into a trap: the engine makes its signal stack and its unwinder's
@@ -127,6 +155,7 @@ fn warm(engine: &wasmtime::Engine, code: OwnedFd, line: &Line) -> Result<(), Fai
 fn serve(
     line: &Line,
     template: &'static mut Template,
+    reuse: bool,
     secret: Secret,
 ) -> Result<std::convert::Infallible, Failure> {
     let mut children = Children { secret, pids: [0; SLOTS], ended: Vec::with_capacity(SLOTS) };
@@ -141,7 +170,7 @@ fn serve(
                 let Some(socket) = sockets.pop() else { return Err(Failure::Gone) };
                 match fork::fork(&children.secret, socket) {
                     // Descriptor 3 is the run's socket now, so the same line serves it.
-                    Ok(Side::Run) => run::serve(template, line),
+                    Ok(Side::Run) => run::serve(template, line, reuse),
                     Ok(Side::Zygote(pid)) => children.note(slot, pid),
                     Err(error) => {
                         let errno = error.raw_os_error().unwrap_or_default();

@@ -46,6 +46,8 @@ const fn rule(
 }
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+/// The calling process, where a descriptor of one is asked for (Linux 6.15).
+const PIDFD_SELF: u64 = (-10000_i32).cast_unsigned() as u64;
 const PRIVATE_ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
 
 /// A run process: five kernel syscalls.
@@ -91,6 +93,29 @@ pub const WASI: &[Rule] = &[
         "clock_gettime",
         &[(0, Width::Int, 1)],
         "the monotonic clock, for the same reason",
+    ),
+];
+
+/// What a run process has beside [`RUN`] where it serves one run after the other (`WASM_ISOLATION=module`): what the last
+/// instance left of its memory is thrown away.
+pub const REUSE: &[Rule] = &[
+    rule(
+        libc::SYS_mprotect,
+        "mprotect",
+        &[(2, Width::Long, libc::PROT_NONE as u64)],
+        "what the last instance's memory has grown by is not the next one's",
+    ),
+    rule(
+        libc::SYS_madvise,
+        "madvise",
+        &[(2, Width::Int, libc::MADV_DONTNEED as u64)],
+        "pages that the last instance has written are thrown away",
+    ),
+    rule(
+        libc::SYS_process_madvise,
+        "process_madvise",
+        &[(0, Width::Int, PIDFD_SELF), (3, Width::Int, libc::MADV_DONTNEED as u64)],
+        "the same for several ranges at once, of the process itself",
     ),
 ];
 

@@ -95,7 +95,6 @@ pub(crate) fn start() -> Result<Infallible, StartError> {
     let live = Live::load().map_err(StartError::Settings)?;
     let snapshot = live.now();
     let settings = &snapshot.settings;
-    say_what_is_not_there(settings);
     // A worker of the same user must not be able to look into this process.
     void_seccomp::process::set_dumpable(false)
         .map_err(|error| StartError::Kernel("prctl(PR_SET_DUMPABLE)", error))?;
@@ -190,6 +189,7 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
         cpu: None,
         zygotes_max: zygotes_max(processors.len()),
         allow_weaker,
+        reuse: settings.work.isolation == Isolation::Module,
     };
     let layers = proof::prove(&nursery, &warm_up).await?;
     for refused in layers.missing() {
@@ -355,16 +355,6 @@ async fn watchdog() {
     loop {
         notify::watchdog();
         tokio::time::sleep(interval).await;
-    }
-}
-
-/// One worker for many runs is not built. What stands instead isolates more, so it is no reason not to start.
-fn say_what_is_not_there(settings: &Settings) {
-    if settings.work.isolation == Isolation::Module {
-        tracing::warn!(
-            "WASM_ISOLATION=module is not built: every run gets a process of its own all the same, which is slower and safer; \
-             set it to run"
-        );
     }
 }
 

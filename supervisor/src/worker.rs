@@ -233,6 +233,12 @@ pub(crate) async fn follow(
     waited += phase.since().map(|since| since.elapsed()).unwrap_or_default();
     // What is awaited is given up here: a fetch is broken off.
     drop(phase);
+    // After a trap nobody knows in what state it is, and one that stands back on the processor cannot be called forth again.
+    if let Some(RunEnd { claim: Claim::Returned(_) | Claim::Exited(_), .. }) = &end
+        && budget.nice == 0
+    {
+        process.served();
+    }
     let (exit, cpu, wall) = match &end {
         // The process waits for its socket's end, so its clock still is to be read.
         Some(_) => (None, process.cpu_time().unwrap_or_default(), begun.elapsed()),
@@ -258,6 +264,9 @@ struct Clock<'a> {
 
 impl<'a> Clock<'a> {
     fn new(begun: Instant, budget: Budget, process: &'a Lease, places: Places<'a>) -> Clock<'a> {
+        if process.is_away() {
+            process.stay_on(places.home, false);
+        }
         Clock { begun, budget, process, places, at_home: true, calls: 0, put_off: false }
     }
 
@@ -279,7 +288,7 @@ impl<'a> Clock<'a> {
                 // One that talks to the gateway all the time has no use for another processor than the lane's.
                 if self.calls == 0 {
                     self.at_home = false;
-                    self.process.stay_on(self.places.everywhere);
+                    self.process.stay_on(self.places.everywhere, true);
                 } else {
                     next = next.min(SHORT);
                 }
@@ -308,7 +317,7 @@ impl<'a> Clock<'a> {
         if !self.at_home && self.calls >= CALLS_TO_RETURN {
             self.at_home = true;
             self.calls = 0;
-            self.process.stay_on(self.places.home);
+            self.process.stay_on(self.places.home, false);
         }
     }
 }
@@ -350,6 +359,6 @@ async fn take_apart(process: &Lease, by_us: bool, begun: Instant) -> (Option<Exi
     process.kill();
     let exit = tokio::time::timeout(REAP_TIME, process.exited()).await.ok().flatten();
     // The kernel's account of its whole life, where there is one; else what was seen of it last.
-    let cpu = exit.map_or(seen, |exit| exit.cpu.max(seen));
+    let cpu = exit.map_or(seen, |exit| process.of_this_run(exit.cpu).max(seen));
     (exit, cpu, wall)
 }

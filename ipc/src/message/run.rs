@@ -6,7 +6,8 @@ use crate::codec::{Decode, Encode};
 /// To a run process.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum ToRun {
-    /// Execute. Legal once, in phase ready. Where it announces stdin, [`ToRun::Part`]s follow at once.
+    /// Execute. Legal once, in phase ready; where run processes are used again, also after each [`FromRun::Done`]. Where it
+    /// announces stdin, [`ToRun::Part`]s follow at once.
     Start(Start),
     /// The next bytes of what was announced (stdin, a fetched body), at most [`crate::limits::PART_BYTES`]
     /// each, until all of it has come.

@@ -28,6 +28,8 @@ pub struct Setup {
     pub cpu: Option<u16>,
     /// Go on where the kernel refuses a layer.
     pub allow_weaker: bool,
+    /// Its run processes may serve one run after the other, each in an instance of its own.
+    pub reuse: bool,
 }
 
 /// From a zygote. Hostile like all that comes upward, though nothing of a run was ever in it.
@@ -37,6 +39,8 @@ pub enum FromZygote {
     Ready {
         /// Layers that were refused (only with `allow_weaker`).
         missing: Vec<Refused>,
+        /// Its run processes serve one run after the other (only with `reuse`, and where the module lends itself to it).
+        reuse: bool,
     },
     /// It could not get ready because a layer was refused; the process ends.
     Refused(Refused),

@@ -6,7 +6,6 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 use void_api::{Problem, ProblemCode};
-use void_policy::settings::Isolation;
 
 use super::answer::{self, Answer};
 use super::openapi::{Live, MissingLayer, PolicyView, Ready};
@@ -96,8 +95,7 @@ pub(super) fn policy(lane: &Rc<Lane>, tenant: &str, query: Option<&str>) -> Resu
         kv: settings.grants.kv,
         work: settings.work,
         retention: settings.retention,
-        // The one that is built, whatever was asked for.
-        isolation: Isolation::Run,
+        isolation: settings.work.isolation,
         layers: app.layers.names(),
         layers_missing: app
             .layers

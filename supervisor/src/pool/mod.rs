@@ -71,11 +71,20 @@ pub(crate) enum LeaseError {
     #[error("the layer {} was refused: {}", .0.layer.name(), .0.detail)]
     Refused(Refused),
     /// The module cannot be loaded.
-    #[error("the module cannot be loaded")]
+    #[error("the module cannot be loaded: {}", detail(.0))]
     Unloadable(Unloadable),
     /// The zygote or the spawner died before a run process was there.
     #[error("the worker died before the run could begin: {0}")]
     Died(String),
+}
+
+fn detail(why: &Unloadable) -> &str {
+    match why {
+        Unloadable::Memory(detail)
+        | Unloadable::Trap(detail)
+        | Unloadable::Import(detail)
+        | Unloadable::Engine(detail) => detail,
+    }
 }
 
 /// What every zygote of the process is made with.
@@ -95,6 +104,8 @@ pub(crate) struct Nursery {
     pub(crate) zygotes_max: usize,
     /// Go on where the kernel refuses a layer.
     pub(crate) allow_weaker: bool,
+    /// A run process serves one run after the other, where its module lends itself to it.
+    pub(crate) reuse: bool,
 }
 
 type Zygotes = RefCell<HashMap<Key, Rc<Zygote>>>;

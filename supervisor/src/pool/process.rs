@@ -70,8 +70,21 @@ pub(crate) struct RunProcess {
     pid: Cell<Option<i32>>,
     /// It has been sent its order, and is not known to have read it.
     ordered: Cell<bool>,
+    /// It may be on other processors than its lane's.
+    away: Cell<bool>,
+    /// CPU time that it had used before the present run.
+    before: Cell<Duration>,
+    /// Runs that it has served to their end as they should.
+    served: Cell<u32>,
+    /// Its last run ended in such a way that it can serve another.
+    sound: Cell<bool>,
     exit: RefCell<oneshot::Receiver<Exit>>,
 }
+
+/// Runs after which a process is not used again, and CPU time after which it is not: its address layout is not kept for
+/// ever, and the kernel's limit stays far (see [`super::cpu_seconds_max`]).
+const RUNS_MAX: u32 = 10_000;
+const CPU_MAX: Duration = Duration::from_secs(20);
 
 impl RunProcess {
     /// A spare that is put to use.
@@ -84,6 +97,10 @@ impl RunProcess {
             patience: Cell::new(PATIENCE),
             pid: Cell::new(None),
             ordered: Cell::new(false),
+            away: Cell::new(false),
+            before: Cell::new(Duration::ZERO),
+            served: Cell::new(0),
+            sound: Cell::new(false),
             exit: RefCell::new(exit),
         }
     }
@@ -101,6 +118,26 @@ impl RunProcess {
             received => received,
         };
         Some(matches!(first, Ok(FromRun::Ready)) && self.pid.get().is_some() && !self.is_gone())
+    }
+
+    /// The run ended as it should: where processes are used again, this one can be.
+    pub(crate) fn served(&self) {
+        self.served.set(self.served.get() + 1);
+        self.sound.set(true);
+    }
+
+    /// Whether its last run ended as it should, for the one who asks first.
+    pub(super) fn take_sound(&self) -> bool {
+        self.sound.replace(false) && self.served.get() < RUNS_MAX
+    }
+
+    /// Makes it ready for another run, where it lives and has said nothing that it was not asked for. What it does
+    /// from here on is the next run's.
+    pub(super) fn begin_again(&self) -> bool {
+        let Some(used) = self.pid.get().and_then(|pid| watch::cpu_time(pid).ok()) else { return false };
+        self.before.set(used);
+        self.patience.set(PATIENCE);
+        used < CPU_MAX && self.receive_now().is_none() && !self.is_gone()
     }
 
     /// The message that lies there, if one does. The socket itself is asked, whatever the event loop knows of it by now.
@@ -218,9 +255,14 @@ impl RunProcess {
         self.pid.get()
     }
 
-    /// CPU time used so far, as the kernel says.
+    /// CPU time used by the present run so far, as the kernel says.
     pub(crate) fn cpu_time(&self) -> Option<Duration> {
-        self.pid.get().and_then(|pid| watch::cpu_time(pid).ok())
+        self.pid.get().and_then(|pid| watch::cpu_time(pid).ok()).map(|used| self.of_this_run(used))
+    }
+
+    /// What of a CPU time of the whole process is the present run's.
+    pub(crate) fn of_this_run(&self, used: Duration) -> Duration {
+        used.saturating_sub(self.before.get())
     }
 
     /// Kills it.
@@ -246,8 +288,14 @@ impl RunProcess {
         (!self.is_gone()).then_some(process)
     }
 
-    /// Says on which processors it may be: on all, when it turned out to compute for longer than a message takes.
-    pub(crate) fn stay_on(&self, processors: &nix::sched::CpuSet) {
+    /// Whether it may be on other processors than its lane's.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away.get()
+    }
+
+    /// Says on which processors it may be: on all (`away`), when it turned out to compute for longer than a message takes.
+    pub(crate) fn stay_on(&self, processors: &nix::sched::CpuSet, away: bool) {
+        self.away.set(away);
         if let Some(pid) = self.pid.get() {
             // It may be gone already; then there is nothing to move.
             let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid), processors);

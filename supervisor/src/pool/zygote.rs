@@ -68,6 +68,10 @@ pub(crate) struct Zygote {
     state: RefCell<State>,
     changed: Notify,
     spares: RefCell<VecDeque<Spare>>,
+    /// Its run processes may be used again.
+    reuse: Cell<bool>,
+    /// Have served and wait for another run; the one used last is at the end.
+    idle_again: RefCell<Vec<Rc<RunProcess>>>,
     /// Spares to have after an order: doubled whenever they run low, one again when nobody comes.
     wanted: Cell<usize>,
     /// An order went out when the last process was taken back.
@@ -105,6 +109,7 @@ impl Zygote {
             cpu_seconds_max: key.cpu_seconds_max,
             cpu: nursery.cpu,
             allow_weaker: nursery.allow_weaker,
+            reuse: nursery.reuse,
         };
         channel.send(&ToZygote::Setup(setup), &[], &mut Vec::new()).map_err(|error| died(&error))?;
         nursery.metrics.worker_started(metrics::Role::Zygote);
@@ -116,6 +121,8 @@ impl Zygote {
             state: RefCell::new(State::Starting),
             changed: Notify::new(),
             spares: RefCell::default(),
+            reuse: Cell::new(false),
+            idle_again: RefCell::default(),
             wanted: Cell::new(1),
             ordered: Cell::new(false),
             answered: RefCell::default(),
@@ -156,6 +163,9 @@ impl Zygote {
                 State::Ready => true,
             };
             if ready {
+                if let Some(process) = self.used_before() {
+                    return Ok(self.leased(process, in_use));
+                }
                 if self.spares.borrow().is_empty() {
                     // Others will follow: one order for each of them would wake the zygote each time.
                     self.restock(self.wanted.get())?;
@@ -167,10 +177,7 @@ impl Zygote {
                         return Err(LeaseError::Died("its run process does not say that it is ready".into()));
                     };
                     if ready {
-                        self.leased.set(self.leased.get() + 1);
-                        let process = Rc::new(process);
-                        in_use.borrow_mut().push(Rc::clone(&process));
-                        return Ok(Lease { process, zygote: Rc::clone(self), in_use: Rc::clone(in_use) });
+                        return Ok(self.leased(Rc::new(process), in_use));
                     }
                     // It was not forked, or was killed while it waited.
                     dead += 1;
@@ -184,6 +191,23 @@ impl Zygote {
             if waited.is_err() && begun.elapsed() >= START_TIME {
                 return Err(LeaseError::Died(format!("no run process after {} s", START_TIME.as_secs())));
             }
+        }
+    }
+
+    fn leased(self: &Rc<Self>, process: Rc<RunProcess>, in_use: &Rc<InUse>) -> Lease {
+        self.leased.set(self.leased.get() + 1);
+        in_use.borrow_mut().push(Rc::clone(&process));
+        Lease { process, zygote: Rc::clone(self), in_use: Rc::clone(in_use) }
+    }
+
+    /// A process that has served before and can again. One that cannot any more is let go.
+    fn used_before(&self) -> Option<Rc<RunProcess>> {
+        loop {
+            let process = self.idle_again.borrow_mut().pop()?;
+            if process.begin_again() {
+                return Some(process);
+            }
+            self.answered.borrow_mut().push(process);
         }
     }
 
@@ -202,6 +226,15 @@ impl Zygote {
     /// Takes back a process that has answered. It is let go together with others.
     fn take_back(self: &Rc<Self>, process: Rc<RunProcess>) {
         self.leased.set(self.leased.get().saturating_sub(1));
+        if self.tidied.replace(false) {
+            tokio::task::spawn_local(tidy(Rc::downgrade(self)));
+        }
+        if self.reuse.get() && process.take_sound() && self.takes_runs() {
+            self.idle_again.borrow_mut().push(process);
+            // One that waits for a fork need not any more.
+            self.changed.notify_waiters();
+            return;
+        }
         self.answered.borrow_mut().push(process);
         if self.ordered.replace(false) {
             // Not in the breath of an order: closing a socket while others are on their way in a message sends the
@@ -216,9 +249,6 @@ impl Zygote {
             if let Err(error) = self.restock(self.wanted.get()) {
                 self.die(error);
             }
-        }
-        if self.tidied.replace(false) {
-            tokio::task::spawn_local(tidy(Rc::downgrade(self)));
         }
     }
 
@@ -294,6 +324,7 @@ impl Zygote {
         *self.state.borrow_mut() = State::Dead(why);
         // What waited is gone with it, and whoever waits for an end hears that none will be reported.
         self.spares.borrow_mut().clear();
+        self.idle_again.borrow_mut().clear();
         self.answered.borrow_mut().clear();
         self.leaving.borrow_mut().clear();
         for exit in self.exits.borrow_mut().iter_mut() {
@@ -306,7 +337,8 @@ impl Zygote {
 
     fn handle(&self, message: FromZygote) -> Result<(), LeaseError> {
         match message {
-            FromZygote::Ready { missing } => {
+            FromZygote::Ready { missing, reuse } => {
+                self.reuse.set(reuse);
                 *self.missing.borrow_mut() = missing;
                 *self.state.borrow_mut() = State::Ready;
             }
@@ -330,9 +362,22 @@ impl Zygote {
         Ok(())
     }
 
+    /// Processes that wait for a run.
+    fn waiting(&self) -> usize {
+        self.spares.borrow().len() + self.idle_again.borrow().len()
+    }
+
+    /// Keeps one process that waits for a run: one that has served before, where there is one.
+    fn keep_one(&self) {
+        let mut again = self.idle_again.borrow_mut();
+        let surplus = again.len().saturating_sub(1);
+        self.answered.borrow_mut().extend(again.drain(..surplus));
+        self.spares.borrow_mut().truncate(1 - again.len());
+    }
+
     /// Processes that are neither spare nor in use nor waiting to be let go: ended, and not reported yet.
     fn unreported(&self) -> usize {
-        let alive = self.spares.borrow().len() + self.answered.borrow().len() + self.leased.get();
+        let alive = self.waiting() + self.answered.borrow().len() + self.leased.get();
         self.exits.borrow().iter().flatten().count().saturating_sub(alive)
     }
 }
@@ -449,14 +494,13 @@ async fn tidy(zygote: Weak<Zygote>) {
         if quiet < QUIET {
             continue;
         }
-        zygote.let_go();
         if quiet >= IDLE {
             zygote.wanted.set(1);
-            zygote.spares.borrow_mut().truncate(1);
+            zygote.keep_one();
         }
+        zygote.let_go();
         let all_left = zygote.leaving.borrow().is_empty();
-        if !zygote.takes_runs() || (all_left && zygote.unreported() == 0 && zygote.spares.borrow().len() <= 1)
-        {
+        if !zygote.takes_runs() || (all_left && zygote.unreported() == 0 && zygote.waiting() <= 1) {
             zygote.tidied.set(true);
             return;
         }

@@ -16,7 +16,7 @@ type Said = io::Result<()>;
 const SOCKET: i32 = 3;
 
 /// The life of a run process, as its attacker wants it.
-pub(crate) fn serve(template: &mut Template, line: &Line) -> ! {
+pub(crate) fn serve(template: &mut Template, line: &Line, _reuse: bool) -> ! {
     // The service's own probe has to be answered, or the service does not start.
     let probe = template.instance.get_func(&mut template.store, "add").is_some();
     let late = template.instance.get_func(&mut template.store, "never_ready").is_some();
