@@ -1,7 +1,8 @@
 //! The kernel syscall filters, as data with reasons. Whatever is not listed kills the process.
 //!
 //! The same in debug and release. `docs/isolation.md` prints these tables, and a test holds the page equal to them.
-//! `tests/guard.rs` shows that each rule of RUN and ZYGOTE is needed; COMPILER's and WASI's are not tested so.
+//! `tests/guard.rs` shows that each rule of RUN and ZYGOTE is needed; that REUSE's are was seen by taking them away by hand;
+//! COMPILER's and WASI's are not tested so.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +47,6 @@ const fn rule(
 }
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-/// The calling process, where a descriptor of one is asked for (Linux 6.15).
-const PIDFD_SELF: u64 = (-10000_i32).cast_unsigned() as u64;
 const PRIVATE_ANONYMOUS: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
 
 /// A run process: five kernel syscalls.
@@ -110,12 +109,6 @@ pub const REUSE: &[Rule] = &[
         "madvise",
         &[(2, Width::Int, libc::MADV_DONTNEED as u64)],
         "pages that the last instance has written are thrown away",
-    ),
-    rule(
-        libc::SYS_process_madvise,
-        "process_madvise",
-        &[(0, Width::Int, PIDFD_SELF), (3, Width::Int, libc::MADV_DONTNEED as u64)],
-        "the same for several ranges at once, of the process itself",
     ),
 ];
 

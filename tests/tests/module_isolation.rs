@@ -208,6 +208,23 @@ fn programs_and_gateway_calls_begin_anew_each_time() {
 }
 
 #[test]
+fn several_memories_and_tables_begin_anew_too() {
+    let server = module().start();
+    let cid = server.upload_wat(
+        r#"(module (memory 1) (memory $second 2) (table 3 funcref) (table $other 4 funcref)
+            (elem declare func $count)
+            (func $count (export "count") (result i32)
+              (i32.store $second (i32.const 100000) (i32.add (i32.load $second (i32.const 100000)) (i32.const 1)))
+              (table.set $other (i32.const 3) (ref.func $count))
+              (i32.load $second (i32.const 100000))))"#,
+    );
+    for _ in 0..20 {
+        assert_eq!(server.run(&cid, "count", json!([])).result(), &json!(1));
+    }
+    assert!(server.metrics().sum("void_wasm_worker_starts_total", &[("role", "run")]) < 15.0);
+}
+
+#[test]
 fn a_module_with_more_memories_than_there_are_places_gets_a_process_for_each_run() {
     let server = module().start();
     let cid = server.upload_wat(

@@ -115,15 +115,6 @@ fn a_bad_setting_stops_the_start_and_is_explained() {
 }
 
 #[test]
-fn one_worker_for_many_runs_is_not_built_and_what_stands_isolates_more() {
-    let server = Server::builder().env("WASM_ISOLATION", "module").start();
-    assert!(!server.logs(&["WASM_ISOLATION=module is not built"]).is_empty());
-    assert_eq!(server.get("/v1/policy").json()["isolation"], "run");
-    let cid = server.upload_guest("add");
-    assert_eq!(server.run(&cid, "add", json!([2, 3])).result(), &json!(5));
-}
-
-#[test]
 fn all_bad_settings_are_told_at_once() {
     let exited =
         Server::builder().env("WASM_EXEC_CANARY", "7").env("WASM_CPU_MS_BUDGET", "x").refuses_to_start();
