@@ -31,14 +31,14 @@ pub(crate) fn watch_writes<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
     AsyncFd::with_interest(inner, Interest::WRITABLE)
 }
 
-/// Waits for something to read, and nothing else happens on this thread meanwhile. Whether there is something.
-pub(crate) fn wait_here(socket: BorrowedFd<'_>, patience: Duration) -> bool {
+/// Waits for something to read, for at most so long, and nothing else happens on this thread meanwhile.
+pub(crate) fn wait_here(socket: BorrowedFd<'_>, patience: Duration) {
     if patience.is_zero() {
-        return false;
+        return;
     }
     let mut polled = [PollFd::new(socket, PollFlags::POLLIN)];
     // A signal ends the wait early, which is as good as its time being up.
-    ppoll(&mut polled, Some(patience.into()), None).is_ok_and(|ready| ready > 0)
+    let _ = ppoll(&mut polled, Some(patience.into()), None);
 }
 
 /// Whether the other end of a socket is closed by all who had it.

@@ -141,7 +141,10 @@ pub(crate) fn room_for_frames() -> &'static mut [u8] {
         return Vec::leak(vec![0; FRAME_BYTES]);
     }
     // SAFETY: the flag lets one caller come here, so this is the only reference there ever is.
-    unsafe { &mut *(&raw mut ROOM) }
+    unsafe {
+        let room = &raw mut ROOM;
+        &mut *room
+    }
 }
 
 /// Writes a whole packet to a descriptor by number. Async-signal-safe.

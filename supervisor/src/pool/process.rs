@@ -70,6 +70,8 @@ pub(crate) struct RunProcess {
     pid: Cell<Option<i32>>,
     /// It has been sent its order, and is not known to have read it.
     ordered: Cell<bool>,
+    /// It was sent something since it was last listened to.
+    told: Cell<bool>,
     /// It may be on other processors than its lane's.
     away: Cell<bool>,
     /// CPU time that it had used before the present run.
@@ -97,6 +99,7 @@ impl RunProcess {
             patience: Cell::new(PATIENCE),
             pid: Cell::new(None),
             ordered: Cell::new(false),
+            told: Cell::new(false),
             away: Cell::new(false),
             before: Cell::new(Duration::ZERO),
             served: Cell::new(0),
@@ -172,11 +175,15 @@ impl RunProcess {
 
     /// The next message, waited for on the spot for a moment: the process is on this thread's processor and needs it.
     fn receive_here(&self) -> Result<FromRun, ChannelError> {
-        let received = self.try_receive();
-        if would_block(&received) && readiness::wait_here(self.channel.as_fd(), self.patience.get()) {
-            return self.try_receive();
+        // One that was just told something has not answered yet: it had no turn on the processor since.
+        if !self.told.replace(false) {
+            let received = self.try_receive();
+            if !would_block(&received) {
+                return received;
+            }
         }
-        received
+        readiness::wait_here(self.channel.as_fd(), self.patience.get());
+        self.try_receive()
     }
 
     /// Sends a message, if the process has taken enough of those before.
@@ -187,6 +194,7 @@ impl RunProcess {
         if matches!(message, ToRun::Start(_)) {
             self.ordered.set(true);
         }
+        self.told.set(true);
         BUFFERS.with_borrow_mut(|(_, frame)| self.channel.send(message, &[], frame))
     }
 
