@@ -217,6 +217,16 @@ impl KvSetPermit {
             "raise WASM_KV_MAX_KEYS, or delete a key first",
         )
     }
+
+    /// The denial for one namespace more than the store keeps for a tenant.
+    pub fn no_more_namespaces(&self, most: u32) -> Denial {
+        Denial::new(
+            CallKind::KvSet,
+            Rule::NamespacesFull,
+            format!("the tenant has keys in {most} namespaces already"),
+            "use fewer namespaces, or delete all keys of one first",
+        )
+    }
 }
 
 /// Counts a call and judges it. `now_ns` is monotonic.

@@ -16,6 +16,8 @@ use crate::events::RowKind;
 
 /// Greatest length of a KV key in bytes.
 const KV_KEY_MAX: usize = 256;
+/// Namespaces of a tenant that hold keys. With a maximum of keys in each, this bounds what guests can keep.
+pub(crate) const KV_SPACES_MAX: u32 = 1_000;
 
 /// Why a change was not applied.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ statements! {
     find_tenant: "SELECT id FROM tenants WHERE name = ?1",
     add_tenant: "INSERT INTO tenants (name) VALUES (?1)",
     find_space: "SELECT id, keys FROM kv_spaces WHERE tenant = ?1 AND name = ?2",
+    count_spaces: "SELECT count(*) FROM kv_spaces WHERE tenant = ?1",
+    drop_space: "DELETE FROM kv_spaces WHERE id = ?1",
     add_space: "INSERT INTO kv_spaces (tenant, name, keys) VALUES (?1, ?2, 0)",
     count_space: "UPDATE kv_spaces SET keys = keys + ?2 WHERE id = ?1",
     change_value: "UPDATE kv SET value = ?3 WHERE space = ?1 AND key = ?2",
@@ -322,7 +326,13 @@ impl<'c> Applier<'c> {
         let (space, keys) = match self.space(tenant, &key.space)? {
             Some(space) => space,
             None if limits.max_keys == 0 => return Err(Fault::Refused(WriteError::KvKeys(0))),
-            None => (self.sql.add_space.insert(params![tenant, key.space])?, 0),
+            None => {
+                let spaces: i64 = self.sql.count_spaces.query_row([tenant], |row| row.get(0))?;
+                if spaces >= i64::from(KV_SPACES_MAX) {
+                    return Err(Fault::Refused(WriteError::KvSpaces(KV_SPACES_MAX)));
+                }
+                (self.sql.add_space.insert(params![tenant, key.space])?, 0)
+            }
         };
         if self.sql.change_value.execute(params![space, key.key, value])? == 1 {
             return Ok(());
@@ -338,10 +348,12 @@ impl<'c> Applier<'c> {
     fn kv_delete(&mut self, key: &KvKey) -> Result<bool, Fault> {
         check_key(key)?;
         let tenant = self.tenant(&key.tenant)?;
-        let Some((space, _)) = self.space(tenant, &key.space)? else { return Ok(false) };
+        let Some((space, keys)) = self.space(tenant, &key.space)? else { return Ok(false) };
         let found = self.sql.drop_value.execute(params![space, key.key])? == 1;
-        if found {
+        if found && keys > 1 {
             self.sql.count_space.execute(params![space, -1])?;
+        } else if found {
+            self.sql.drop_space.execute([space])?;
         }
         Ok(found)
     }

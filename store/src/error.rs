@@ -129,6 +129,9 @@ pub enum WriteError {
     /// The namespace holds as many keys as it may.
     #[error("the namespace holds {0} keys, as many as WASM_KV_MAX_KEYS allows: delete one, or overwrite")]
     KvKeys(u32),
+    /// The tenant has as many namespaces as it may.
+    #[error("the tenant has keys in {0} namespaces, as many as there may be: delete all keys of one first")]
+    KvSpaces(u32),
     /// The value is longer than it may be.
     #[error("the value has {size} bytes and WASM_KV_MAX_VALUE_BYTES allows {max}")]
     KvValue {

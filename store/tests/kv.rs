@@ -68,6 +68,27 @@ fn limits_hold_for_each_namespace_and_overwriting_is_always_allowed() {
 }
 
 #[test]
+fn a_tenant_has_so_many_namespaces_and_an_empty_one_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let writes: Vec<_> = (0..1_000)
+        .map(|n| {
+            let key = key("a", &format!("s{n}"), "k");
+            store.submit(Change::KvSet { key, value: Bytes::from_static(b"v"), limits: LIMITS })
+        })
+        .collect();
+    for write in writes {
+        write.wait().unwrap();
+    }
+    assert_eq!(set(&store, &key("a", "more", "k"), "v"), Err(WriteError::KvSpaces(1_000)));
+    set(&store, &key("a", "s7", "other"), "v").unwrap();
+    set(&store, &key("b", "more", "k"), "v").unwrap();
+    store.submit(Change::KvDelete { key: key("a", "s3", "k") }).wait().unwrap();
+    set(&store, &key("a", "more", "k"), "v").unwrap();
+    assert_eq!(set(&store, &key("a", "s3", "k"), "v"), Err(WriteError::KvSpaces(1_000)));
+}
+
+#[test]
 fn a_refused_batch_leaves_the_count_of_keys_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());

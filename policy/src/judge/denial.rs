@@ -39,6 +39,8 @@ pub enum Rule {
     BadName,
     /// The namespace has as many keys as it may.
     KeysFull,
+    /// The tenant has as many namespaces as it may.
+    NamespacesFull,
 }
 
 impl Rule {
@@ -61,6 +63,7 @@ impl Rule {
         Self::TooLarge,
         Self::BadName,
         Self::KeysFull,
+        Self::NamespacesFull,
     ];
 
     /// Its word.
@@ -84,6 +87,7 @@ impl Rule {
             Self::TooLarge => "too_large",
             Self::BadName => "bad_name",
             Self::KeysFull => "keys_full",
+            Self::NamespacesFull => "namespaces_full",
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) const fn refusal(rule: Rule) -> Refusal {
         Rule::CallRate | Rule::HostRate => Refusal::RateLimited,
         Rule::TooLarge => Refusal::TooLarge,
         Rule::BadUrl | Rule::Method | Rule::BadHeader | Rule::BadName => Refusal::Invalid,
-        Rule::KeysFull => Refusal::Full,
+        Rule::KeysFull | Rule::NamespacesFull => Refusal::Full,
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn set(app: &Arc<App>, permit: KvSetPermit) -> Work {
         match commit.await {
             Ok(_) => Ok(Answer::plain(Reply::Done)),
             Err(WriteError::KvKeys(_)) => Err(permit.namespace_full().into()),
+            Err(WriteError::KvSpaces(most)) => Err(permit.no_more_namespaces(most).into()),
             Err(error) => Err(not_written(&error)),
         }
     })

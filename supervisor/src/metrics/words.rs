@@ -113,7 +113,7 @@ pub(crate) fn refuses(cap: &str, rule: Rule) -> bool {
     match rule {
         Rule::CapMissing | Rule::CallBudget | Rule::CallRate | Rule::TooLarge => true,
         Rule::BadName => cap != "http",
-        Rule::KeysFull => cap == "kv",
+        Rule::KeysFull | Rule::NamespacesFull => cap == "kv",
         Rule::HostRate
         | Rule::BadUrl
         | Rule::Scheme
