@@ -28,7 +28,10 @@ pub(crate) async fn describe(
         CompileError::Invalid(_) | CompileError::Budget(_) => {
             Problem::new(ProblemCode::ModuleInvalid, format!("this module cannot run here: {error}"))
         }
-        CompileError::Crashed(_) | CompileError::Refused(_) | CompileError::Unavailable(_) => {
+        CompileError::Late(_)
+        | CompileError::Crashed(_)
+        | CompileError::Refused(_)
+        | CompileError::Unavailable(_) => {
             tracing::error!(%error, "no compiler could look at a module");
             let detail =
                 "no compiler could look at the module: try again, and tell the operator where it stays so";

@@ -483,7 +483,7 @@ fn source(module: &void_module::Module) -> String {
 fn not_compiled(error: CompileError) -> Box<Outcome> {
     let reason = match &error {
         CompileError::Invalid(_) => Reason::ModuleInvalid,
-        CompileError::Budget(_) => Reason::CompileBudget,
+        CompileError::Budget(_) | CompileError::Late(_) => Reason::CompileBudget,
         CompileError::Crashed(_) | CompileError::Unavailable(_) => Reason::WorkerCrashed,
         CompileError::Refused(_) => Reason::Internal,
     };

@@ -9,7 +9,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::unix::AsyncFd;
 use void_ipc::channel::{self, Channel, ChannelError, ReceiveBuffer};
 use void_ipc::limits::DETAIL_BYTES;
-use void_ipc::message::{Budget, FromCompiler, Job, ModuleKind, Role};
+use void_ipc::message::{FromCompiler, Job, ModuleKind, Role};
 use void_seccomp::watch::Process;
 
 use super::heard::{Heard, Hearing};
@@ -106,7 +106,8 @@ pub(super) async fn run(
     metrics.worker_started(metrics::Role::Compiler);
     let mut compiler = Running { socket, process: None, nice: work.nice() };
     let _busy = metrics.busy(metrics::Role::Compiler);
-    let answer = tokio::time::timeout(limits.wall * work.patience(), compiler.listen(output)).await;
+    let patience = limits.wall * work.patience();
+    let answer = tokio::time::timeout(patience, compiler.listen(output)).await;
     let cause = match &answer {
         Ok(Ok(_) | Err(CompileError::Invalid(_) | CompileError::Budget(_) | CompileError::Refused(_))) => {
             metrics::Cause::Exit
@@ -115,7 +116,7 @@ pub(super) async fn run(
         Err(_) => metrics::Cause::Killed,
     };
     metrics.worker_ended(metrics::Role::Compiler, cause);
-    answer.unwrap_or(Err(CompileError::Budget(Budget::Cpu)))
+    answer.unwrap_or(Err(CompileError::Late(patience)))
 }
 
 struct Running {

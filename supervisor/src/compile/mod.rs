@@ -91,6 +91,10 @@ pub(crate) enum CompileError {
     /// The module needs more than a compiler may use.
     #[error("the compiler ran out of {}", budget_name(*.0))]
     Budget(Budget),
+    /// The compiler was still at it after this time, though it had CPU time left: the machine is busy, or it hangs. Not the
+    /// module's fault for sure, so the next run tries again.
+    #[error("the compiler was not done after {} s and was ended: the machine may be busy, try again later", .0.as_secs())]
+    Late(Duration),
     /// The compiler ended without an answer.
     #[error("the compiler ended without an answer ({0})")]
     Crashed(String),
