@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     }
     // A panic is a defect, of ours or of the code generator's; there is nobody to unwind for.
     std::panic::set_hook(Box::new(|_| void_seccomp::exit(70)));
-    let mut wire = Wire::take();
+    let mut wire = Wire::take(Vec::leak(vec![0; void_ipc::limits::FRAME_BYTES]));
     let answered = match wire.receive::<Job>() {
         Ok(Some(job)) => work(&mut wire, job),
         _ => void_seccomp::exit(1),

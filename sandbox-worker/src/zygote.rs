@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
 }
 
 extern "C" fn begin(leftovers: Box<Leftovers>) -> ! {
-    let line = Line::new(Wire::take());
+    let line = Line::new(Wire::take(crate::HEAP.room()));
     let failure = match live(&line, *leftovers) {
         Ok(never) => match never {},
         Err(failure) => failure,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use void_ipc::Message;
 
-use crate::{Secret, sys};
+use crate::Secret;
 
 /// The worker's end of its socket, and the room for what passes through it, in one direction at a time: what came is
 /// taken out of it before anything is sent.
@@ -17,9 +17,9 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Takes descriptor 3. Once in a process.
-    pub fn take() -> Wire {
-        Wire { socket: crate::inherited(3), room: sys::room_for_frames() }
+    /// Takes descriptor 3, and room for a frame ([`void_ipc::limits::FRAME_BYTES`]). Once in a process.
+    pub fn take(room: &'static mut [u8]) -> Wire {
+        Wire { socket: crate::inherited(3), room }
     }
 
     /// Sends one message.

@@ -275,7 +275,7 @@ fn zygote(what: &str, without: &str) -> ! {
     // SAFETY: the handler counts, writes and exits, all of which a handler may do.
     unsafe { signal(Signal::SIGILL, handler) }.unwrap();
     let keep = |rules: &[Rule]| rules.iter().copied().filter(|rule| rule.name != without).collect::<Vec<_>>();
-    let mut wire = Wire::take();
+    let mut wire = Wire::take(Vec::leak(vec![0; void_ipc::limits::FRAME_BYTES]));
     let mut sockets = Vec::with_capacity(8);
     let free = [keep(RUN), if what.starts_with("wasi ") { keep(WASI) } else { vec![] }].concat();
     Filter::guarded(&free, &keep(ZYGOTE), &secret).unwrap().install().unwrap();

@@ -6,10 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{CStr, c_int, c_long, c_ulong};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
-
-use void_ipc::limits::FRAME_BYTES;
 
 mod code;
 mod guard;
@@ -130,21 +128,6 @@ pub(crate) fn seal(start: *const u8, length: usize) -> io::Result<()> {
     const SYS_MSEAL: c_long = 462;
     // SAFETY: sealing removes rights over the range and changes no byte of it.
     check(unsafe { libc::syscall(SYS_MSEAL, start, length, 0usize) }).map(drop)
-}
-
-/// Room for one frame, among the program's data, so that only the pages that are used ever exist. Whoever asks again gets
-/// room on the heap.
-pub(crate) fn room_for_frames() -> &'static mut [u8] {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    static mut ROOM: [u8; FRAME_BYTES] = [0; FRAME_BYTES];
-    if TAKEN.swap(true, Ordering::Relaxed) {
-        return Vec::leak(vec![0; FRAME_BYTES]);
-    }
-    // SAFETY: the flag lets one caller come here, so this is the only reference there ever is.
-    unsafe {
-        let room = &raw mut ROOM;
-        &mut *room
-    }
 }
 
 /// Writes a whole packet to a descriptor by number. Async-signal-safe.

@@ -9,6 +9,8 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use void_ipc::limits::FRAME_BYTES;
+
 use super::heap::HEAP;
 
 /// Bytes of the piece.
@@ -26,8 +28,16 @@ pub struct Near {
     /// First free byte of the piece.
     next: AtomicUsize,
     begun: AtomicBool,
+    room_taken: AtomicBool,
+    room: Room,
     piece: Piece,
 }
+
+#[derive(Debug)]
+struct Room(UnsafeCell<[u8; FRAME_BYTES]>);
+
+// SAFETY: it is handed out once, to one owner.
+unsafe impl Sync for Room {}
 
 #[derive(Debug)]
 #[repr(align(16))]
@@ -43,8 +53,20 @@ impl Near {
         Near {
             next: AtomicUsize::new(0),
             begun: AtomicBool::new(false),
+            room_taken: AtomicBool::new(false),
+            room: Room(UnsafeCell::new([0; FRAME_BYTES])),
             piece: Piece(UnsafeCell::new([0; BYTES])),
         }
+    }
+
+    /// Room for one frame of the process's socket, whose first bytes are the ones that are used most: they lie on the page of
+    /// this allocator's own words. Whoever asks again gets room on the heap.
+    pub fn room(&'static self) -> &'static mut [u8] {
+        if self.room_taken.swap(true, Ordering::Relaxed) {
+            return Vec::leak(vec![0; FRAME_BYTES]);
+        }
+        // SAFETY: the flag lets one caller come here, so this is the only reference there ever is.
+        unsafe { &mut *self.room.0.get() }
     }
 
     /// From now on small allocations lie close together.
