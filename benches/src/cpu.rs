@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use nix::unistd::{SysconfVar, sysconf};
+use crate::processors::in_time;
 
 /// A process, which its number alone does not identify for ever.
 type Identity = (u32, u64);
@@ -53,28 +53,9 @@ impl Tree {
     }
 }
 
-/// CPU time that the whole machine has spent on anything, idling and waiting aside.
-pub(crate) fn machine() -> Duration {
-    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let Some(line) = text.lines().next() else { return Duration::ZERO };
-    let fields: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user already.
-    let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| fields.get(*index)).sum();
-    in_time(busy)
-}
-
 /// CPU time of this process.
 pub(crate) fn own() -> Duration {
     in_time(stat("self").map_or(0, |stat| stat.ticks))
-}
-
-fn in_time(ticks: u64) -> Duration {
-    let per_second = sysconf(SysconfVar::CLK_TCK)
-        .ok()
-        .flatten()
-        .and_then(|ticks| u64::try_from(ticks).ok())
-        .unwrap_or(100);
-    Duration::from_micros(ticks.saturating_mul(1_000_000) / per_second.max(1))
 }
 
 fn processes() -> HashMap<u32, Stat> {

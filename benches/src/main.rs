@@ -7,6 +7,7 @@
 mod cold;
 mod cpu;
 mod load;
+mod processors;
 mod server;
 mod stages;
 mod store;
@@ -111,12 +112,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         apply(&target, connections, turn / 4)?;
         let mut step = Step { connections, ..Step::default() };
         for _ in 0..TURNS {
-            let (busy, load) = (cpu::machine(), cpu::own());
+            let (busy, load) = (processors::busy(), cpu::own());
             let sides = measure(&mut step.echo, &echo, &floor, connections, turn)?;
             let before = Stages::look(&service)?;
             let sides = sides + measure(&mut step.service, &service, &target, connections, turn)?;
             step.stages.add(&Stages::look(&service)?.since(&before));
-            step.others += (cpu::machine() - busy).saturating_sub(sides + (cpu::own() - load));
+            step.others += (processors::busy() - busy).saturating_sub(sides + (cpu::own() - load));
         }
         steps.push(step);
     }
