@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::answer::{Miss, SourceKind};
 use crate::files::{self, Manner, Trouble};
-use crate::source::{Fetch, Found, Source, blocking};
+use crate::source::{Found, Local};
 use crate::stats::{Stats, add};
 use crate::unixfs;
 use crate::want::Want;
@@ -57,7 +57,7 @@ impl Cache {
     }
 }
 
-impl Source for Cache {
+impl Local for Cache {
     fn kind(&self) -> SourceKind {
         SourceKind::Cache
     }
@@ -66,9 +66,8 @@ impl Source for Cache {
         "cache"
     }
 
-    fn fetch<'a>(&'a self, want: &'a Want, _tenant: &'a str) -> Fetch<'a> {
-        let (inner, want) = (self.inner.clone(), *want);
-        Box::pin(blocking(move || inner.read(&want)))
+    fn find(&self, want: &Want) -> Result<Found, Miss> {
+        self.inner.read(want)
     }
 }
 

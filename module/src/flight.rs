@@ -4,11 +4,9 @@
 //! still wait for it, and what arrives is kept for the next.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::error::ResolveError;
@@ -37,35 +35,43 @@ pub(crate) struct Flights {
     under_way: Mutex<HashMap<Key, Seat>>,
 }
 
-/// Takes the flight off the board however its task ends, a panic included.
-struct Landing {
+/// A fetch under way. However it ends, a panic included, it leaves the board, and those who wait are told.
+pub(crate) struct Flight {
     flights: Arc<Flights>,
     key: Key,
+    tell: watch::Sender<Option<Outcome>>,
+    outcome: Option<Outcome>,
 }
 
-impl Drop for Landing {
+impl Flight {
+    /// Ends it.
+    pub(crate) fn land(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Drop for Flight {
     fn drop(&mut self) {
         self.flights.under_way.lock().remove(&self.key);
+        if let Some(outcome) = self.outcome.take() {
+            self.tell.send_replace(Some(outcome));
+        }
     }
 }
 
 impl Flights {
-    /// Joins the fetch of `key`, or starts it. `landed` looks once more for what a fetch that has just ended left;
-    /// `None` from here means that the fetch died without an outcome.
-    pub(crate) async fn join<F>(
+    /// Joins the fetch of `key`, or has `start` start it. `landed` looks once more for what a fetch that has just ended
+    /// left; `None` from here means that the fetch died without an outcome.
+    pub(crate) async fn join(
         self: &Arc<Self>,
-        on: &Handle,
         key: Key,
         landed: impl FnOnce() -> Option<Arc<Module>>,
-        fetch: impl FnOnce() -> F,
-    ) -> Option<Outcome>
-    where
-        F: Future<Output = Outcome> + Send + 'static,
-    {
-        let mut seat = {
+        start: impl FnOnce(Flight),
+    ) -> Option<Outcome> {
+        let (mut seat, flight) = {
             let mut under_way = self.under_way.lock();
             if let Some(seat) = under_way.get(&key) {
-                seat.clone()
+                (seat.clone(), None)
             } else {
                 // A fetch keeps its module before it leaves the board, so this look cannot miss it.
                 if let Some(module) = landed() {
@@ -73,16 +79,13 @@ impl Flights {
                 }
                 let (tell, seat) = watch::channel(None);
                 under_way.insert(key.clone(), seat.clone());
-                let landing = Landing { flights: self.clone(), key };
-                let fetch = fetch();
-                on.spawn(async move {
-                    let outcome = fetch.await;
-                    drop(landing);
-                    tell.send_replace(Some(outcome));
-                });
-                seat
+                (seat, Some(Flight { flights: self.clone(), key, tell, outcome: None }))
             }
         };
+        // Off the lock, which a flight that ends at once takes.
+        if let Some(flight) = flight {
+            start(flight);
+        }
         let outcome = seat.wait_for(Option::is_some).await.ok()?;
         outcome.clone()
     }

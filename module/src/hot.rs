@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::answer::SourceKind;
+use crate::buffer::room_for;
 use crate::supply::Module;
 use crate::verify::Digest;
 
@@ -33,9 +34,9 @@ struct Shelf {
     roots: HashMap<Digest, Digest>,
 }
 
-/// What an entry counts for: its bytes and, so that tiny modules are bounded in number, what holds them.
+/// What an entry counts for: the memory for its bytes and, so that tiny modules are bounded in number, what holds them.
 fn cost(module: &Module) -> u64 {
-    module.bytes.len() as u64 + 1024
+    room_for(module.bytes.len()) as u64 + 1024
 }
 
 /// The hot cache.

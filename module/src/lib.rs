@@ -23,6 +23,7 @@ mod files;
 mod flight;
 mod hot;
 mod manifest;
+mod readers;
 mod remote;
 mod source;
 mod stats;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 
 use crate::answer::{Miss, SourceKind};
 use crate::verify::Verified;
@@ -29,11 +28,22 @@ impl From<Verified> for Found {
 
 pub(crate) type Fetch<'a> = Pin<Box<dyn Future<Output = Result<Found, Miss>> + Send + 'a>>;
 
-/// A place where modules may be. Implemented by the manifests, the cache, Kubo and the gateways.
-pub(crate) trait Source: Send + Sync {
+/// A place on this machine where modules may be: the manifests, and the cache folder.
+pub(crate) trait Local: Send + Sync {
     fn kind(&self) -> SourceKind;
 
     /// Its name in answers; no host path.
+    fn name(&self) -> &str;
+
+    /// Looks for the module. Only verified bytes can be returned. Blocking.
+    fn find(&self, want: &Want) -> Result<Found, Miss>;
+}
+
+/// A place over the network where modules may be: a Kubo node, and each gateway.
+pub(crate) trait Source: Send + Sync {
+    fn kind(&self) -> SourceKind;
+
+    /// Its name in answers.
     fn name(&self) -> &str;
 
     /// Looks for the module, for a tenant. Only verified bytes can be returned. What is found is found for all; the
@@ -41,19 +51,10 @@ pub(crate) trait Source: Send + Sync {
     fn fetch<'a>(&'a self, want: &'a Want, tenant: &'a str) -> Fetch<'a>;
 }
 
-/// Blocking work that may be done where the asking runs, at once: see [`blocking`].
-const IN_PLACE: usize = 4;
-static PLACES: Semaphore = Semaphore::const_new(IN_PLACE);
-
-/// Runs blocking work so that the runtime goes on. Where it can it is done on the thread that asks, while another takes
-/// over the runtime: two wake-ups less, which cost more than a small file does. Where too much is done so already (a
-/// disk that hangs), on the blocking threads.
+/// Runs blocking work so that the runtime goes on.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Miss> + Send + 'static,
 ) -> Result<T, Miss> {
-    if let Ok(_place) = PLACES.try_acquire() {
-        return tokio::task::block_in_place(work);
-    }
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_) => Err(Miss::Failed("could not be read, by a fault of the service".to_owned())),

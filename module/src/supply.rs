@@ -4,6 +4,7 @@
 //! gateway or the hash of 50 MB, and a fetch must outlive the request that started it.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -17,11 +18,12 @@ use crate::cache::Cache;
 use crate::config::SupplyConfig;
 use crate::error::{ResolveError, SupplyError, UploadError};
 use crate::files::Trouble;
-use crate::flight::{Flights, Key, Outcome};
+use crate::flight::{Flight, Flights, Key, Outcome};
 use crate::hot::Hot;
 use crate::manifest::{AstClaim, Manifests};
+use crate::readers::Readers;
 use crate::remote::{Gateway, Kubo, Remote};
-use crate::source::Source;
+use crate::source::{Found, Local, Source};
 use crate::stats::{Stats, StatsSnapshot};
 use crate::uploads::{Stored, Uploads};
 use crate::verify::{Digest, Verified};
@@ -58,24 +60,32 @@ pub struct Supply {
     threads: Arc<Threads>,
 }
 
-struct Threads(Option<Runtime>);
+struct Threads {
+    runtime: Option<Runtime>,
+    readers: Readers,
+}
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // Waiting for a slow gateway here would hold up whoever drops the last clone.
             runtime.shutdown_background();
         }
     }
 }
 
+/// A source that has not got it, and its answer.
+type Missed = (Miss, Answer);
+
 struct Inner {
     hot: Hot,
     uploads: Uploads,
     manifests: Manifests,
     cache: Option<Arc<Cache>>,
-    /// In asking order.
-    sources: Vec<Arc<dyn Source>>,
+    /// On this machine, in asking order.
+    local: Vec<Arc<dyn Local>>,
+    /// Over the network, asked after those, in asking order.
+    remote: Vec<Arc<dyn Source>>,
     flights: Arc<Flights>,
     stats: Arc<Stats>,
     fetches: Arc<Semaphore>,
@@ -96,18 +106,19 @@ impl Supply {
         let cache = config
             .cache_dir
             .map(|folder| Arc::new(Cache::new(folder, config.cache_max_bytes, max_file, stats.clone())));
-        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::new(manifests.clone())];
+        let mut local: Vec<Arc<dyn Local>> = vec![Arc::new(manifests.clone())];
         if let Some(cache) = &cache {
-            sources.push(cache.clone());
+            local.push(cache.clone());
         }
+        let mut remote: Vec<Arc<dyn Source>> = Vec::new();
         if let Some(address) = &config.ipfs_api {
-            sources.push(Arc::new(Remote::new(
+            remote.push(Arc::new(Remote::new(
                 Kubo::new(address, max_file, config.fetch_timeout)?,
                 config.fetch_timeout,
             )));
         }
         for address in &config.gateways {
-            sources.push(Arc::new(Remote::new(
+            remote.push(Arc::new(Remote::new(
                 Gateway::new(address, max_file, config.fetch_timeout)?,
                 config.fetch_timeout,
             )));
@@ -119,12 +130,14 @@ impl Supply {
             .enable_all()
             .build()
             .map_err(|error| SupplyError::Threads(error.kind()))?;
+        let readers = Readers::start().map_err(|error| SupplyError::Threads(error.kind()))?;
         let inner = Inner {
             hot: Hot::new(config.hot_max_bytes),
             uploads,
             manifests,
             cache,
-            sources,
+            local,
+            remote,
             flights: Arc::default(),
             stats,
             fetches: Arc::new(Semaphore::new(config.fetches.max(1))),
@@ -132,7 +145,7 @@ impl Supply {
             fetches_per_tenant: config.fetches_per_tenant.max(1),
             max_file,
         };
-        Ok(Self { inner: Arc::new(inner), threads: Arc::new(Threads(Some(runtime))) })
+        Ok(Self { inner: Arc::new(inner), threads: Arc::new(Threads { runtime: Some(runtime), readers }) })
     }
 
     /// The module that `target` names, as `tenant` may see it. From memory at the price of a map look-up; else from
@@ -203,11 +216,17 @@ impl Supply {
         let (inner, owner, wanted) = (self.inner.clone(), tenant.to_owned(), *want);
         let mut own = false;
         let landed = || self.inner.remembered(tenant, want);
-        let fetch = || {
+        let start = |flight: Flight| {
             own = true;
-            async move { inner.fetch(&owner, &wanted).await }
+            let network = on.clone();
+            self.threads.readers.run(on, move || match inner.find(&owner, &wanted) {
+                ControlFlow::Break(outcome) => flight.land(outcome),
+                ControlFlow::Continue(misses) => {
+                    network.spawn(async move { flight.land(inner.fetch(&owner, &wanted, misses).await) });
+                }
+            });
         };
-        let outcome = self.inner.flights.join(on, key, landed, fetch).await;
+        let outcome = self.inner.flights.join(key, landed, start).await;
         (outcome.unwrap_or_else(fault), own)
     }
 
@@ -218,9 +237,11 @@ impl Supply {
         let want = Want::Raw(digest);
         let key = Key::Upload(tenant.into(), want);
         let (inner, owner) = (self.inner.clone(), tenant.to_owned());
-        let fetch = move || async move { inner.read_upload(owner, digest).await };
+        let start = |flight: Flight| {
+            self.threads.readers.run(on, move || flight.land(inner.read_upload(&owner, &digest)));
+        };
         let landed = || self.inner.remembered(tenant, &want);
-        match self.inner.flights.join(on, key, landed, fetch).await {
+        match self.inner.flights.join(key, landed, start).await {
             Some(Ok(module)) => Ok(module),
             Some(Err(ResolveError::Unverified { .. })) => {
                 Err(Miss::Lied("held other bytes, removed".to_owned()))
@@ -264,7 +285,7 @@ impl Supply {
     }
 
     fn handle(&self) -> Option<&Handle> {
-        self.threads.0.as_ref().map(Runtime::handle)
+        self.threads.runtime.as_ref().map(Runtime::handle)
     }
 }
 
@@ -281,21 +302,18 @@ impl Inner {
         self.hot.get(tenant, &self.file_digest(want)?)
     }
 
-    async fn read_upload(self: Arc<Self>, tenant: String, digest: Digest) -> Outcome {
-        let inner = self.clone();
-        let owner = tenant.clone();
-        let read = tokio::task::spawn_blocking(move || inner.uploads.read(&owner, &digest)).await;
-        let what = Want::Raw(digest).to_string();
+    /// Blocking.
+    fn read_upload(&self, tenant: &str, digest: &Digest) -> Outcome {
+        let what = Want::Raw(*digest).to_string();
         let answer = |said| {
             vec![Answer { source: SourceKind::Uploads, name: "uploads".to_owned(), said, left_out: false }]
         };
-        let trouble = match read {
-            Ok(Ok(verified)) => {
+        let trouble = match self.uploads.read(tenant, digest) {
+            Ok(verified) => {
                 self.stats.found(SourceKind::Uploads, verified.bytes().len());
-                return Ok(self.hot.keep(&tenant, Module::new(&verified, SourceKind::Uploads, None)));
+                return Ok(self.hot.keep(tenant, Module::new(&verified, SourceKind::Uploads, None)));
             }
-            Ok(Err(trouble)) => trouble,
-            Err(_) => return Err(ResolveError::Internal { what }),
+            Err(trouble) => trouble,
         };
         let said = trouble.said();
         let miss = match trouble {
@@ -309,43 +327,74 @@ impl Inner {
         }
     }
 
-    /// Asks the shared sources one after the other.
-    async fn fetch(&self, tenant: &str, want: &Want) -> Outcome {
+    /// Asks the shared sources on this machine one after the other: the outcome, or who has not got it. Blocking.
+    fn find(&self, tenant: &str, want: &Want) -> ControlFlow<Outcome, Vec<Missed>> {
         let mut misses = Vec::new();
-        let mut turn = None;
-        for source in &self.sources {
-            let kind = source.kind();
-            let network = matches!(kind, SourceKind::Ipfs | SourceKind::Gateway);
-            if network && turn.is_none() {
-                turn = Some(self.turn(tenant).await);
+        for source in &self.local {
+            let (kind, name) = (source.kind(), source.name());
+            match source.find(want) {
+                Ok(found) => return ControlFlow::Break(Ok(self.deliver(tenant, want, kind, found))),
+                Err(miss) => self.missed(want, kind, name, miss, &mut misses)?,
             }
+        }
+        match self.remote.is_empty() {
+            true => ControlFlow::Break(Err(ResolveError::from_misses(want.to_string(), misses))),
+            false => ControlFlow::Continue(misses),
+        }
+    }
+
+    /// Asks the sources over the network one after the other, for what `misses` have not got.
+    async fn fetch(&self, tenant: &str, want: &Want, mut misses: Vec<Missed>) -> Outcome {
+        let _turn = self.turn(tenant).await;
+        for source in &self.remote {
+            let (kind, name) = (source.kind(), source.name());
             match source.fetch(want, tenant).await {
-                Ok(found) => {
-                    self.stats.found(kind, found.module.bytes().len());
-                    if let (true, Some(cache)) = (network, &self.cache) {
+                Ok(mut found) => {
+                    if let Some(cache) = &self.cache {
                         cache.keep(want, &found);
                     }
-                    if let Want::Dag(root) = want {
-                        self.hot.learn_root(*root, *found.module.sha256());
-                    }
-                    let place = found.place.or_else(|| network.then(|| source.name().to_owned()));
-                    return Ok(self.hot.keep(tenant, Module::new(&found.module, kind, place)));
+                    found.place.get_or_insert_with(|| name.to_owned());
+                    return Ok(self.deliver(tenant, want, kind, found));
                 }
                 Err(miss) => {
-                    self.stats.missed(kind, &miss);
-                    tracing::debug!(%want, source = source.name(), said = miss.said(), "source did not deliver");
-                    let final_word = matches!(miss, Miss::Invalid(_));
-                    let said = miss.said().to_owned();
-                    let left_out = matches!(miss, Miss::LeftOut(_));
-                    let answer = Answer { source: kind, name: source.name().to_owned(), said, left_out };
-                    misses.push((miss, answer));
-                    if final_word {
-                        break;
+                    if let ControlFlow::Break(outcome) = self.missed(want, kind, name, miss, &mut misses) {
+                        return outcome;
                     }
                 }
             }
         }
         Err(ResolveError::from_misses(want.to_string(), misses))
+    }
+
+    /// Takes what a shared source delivered into memory.
+    fn deliver(&self, tenant: &str, want: &Want, kind: SourceKind, found: Found) -> Arc<Module> {
+        self.stats.found(kind, found.module.bytes().len());
+        if let Want::Dag(root) = want {
+            self.hot.learn_root(*root, *found.module.sha256());
+        }
+        self.hot.keep(tenant, Module::new(&found.module, kind, found.place))
+    }
+
+    /// Notes that a source did not deliver. Breaks where no other can.
+    fn missed(
+        &self,
+        want: &Want,
+        kind: SourceKind,
+        name: &str,
+        miss: Miss,
+        misses: &mut Vec<Missed>,
+    ) -> ControlFlow<Outcome> {
+        self.stats.missed(kind, &miss);
+        tracing::debug!(%want, source = name, said = miss.said(), "source did not deliver");
+        let final_word = matches!(miss, Miss::Invalid(_));
+        let left_out = matches!(miss, Miss::LeftOut(_));
+        let answer = Answer { source: kind, name: name.to_owned(), said: miss.said().to_owned(), left_out };
+        misses.push((miss, answer));
+        if final_word {
+            let misses = std::mem::take(misses);
+            return ControlFlow::Break(Err(ResolveError::from_misses(want.to_string(), misses)));
+        }
+        ControlFlow::Continue(())
     }
 
     /// A turn at the network: one of all tenants' together, and one of the tenant's own, so that a tenant that asks

@@ -2,8 +2,6 @@
 //! has no other constructor.
 
 use std::io::Read;
-use std::sync::mpsc;
-use std::thread;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -16,9 +14,6 @@ pub(crate) type Digest = [u8; 32];
 
 /// Bytes read and hashed per step: small enough to be hashed while they are still in the CPU's cache.
 const STEP: usize = 256 * 1024;
-
-/// From this size on, a thread for hashing beside the one that reads is worth its start.
-const TWO_THREADS: usize = 4 << 20;
 
 /// The digest of `bytes`.
 pub(crate) fn sha256(bytes: &[u8]) -> Digest {
@@ -68,31 +63,14 @@ impl Verified {
     }
 }
 
-/// Fills `buffer` and hashes it on the way; a large one on two threads, so that reading costs no time of its own.
+/// Fills `buffer` and hashes it on the way.
 fn read_and_hash(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<Digest> {
     let mut hasher = Sha256::new();
-    if buffer.len() < TWO_THREADS {
-        for piece in buffer.chunks_mut(STEP) {
-            from.read_exact(piece)?;
-            hasher.update(&*piece);
-        }
-        return Ok(hasher.finalize().into());
+    for piece in buffer.chunks_mut(STEP) {
+        from.read_exact(piece)?;
+        hasher.update(&*piece);
     }
-    thread::scope(|scope| {
-        let (filled, pieces) = mpsc::channel::<&[u8]>();
-        let hashing =
-            thread::Builder::new().name("module-hash".to_owned()).spawn_scoped(scope, move || {
-                pieces.iter().for_each(|piece| hasher.update(piece));
-                hasher.finalize().into()
-            })?;
-        for piece in buffer.chunks_mut(STEP) {
-            from.read_exact(piece)?;
-            // Refused only when the other thread is gone, which the join tells.
-            let _ = filled.send(piece);
-        }
-        drop(filled);
-        hashing.join().map_err(|_| std::io::Error::other("the hashing thread died"))
-    })
+    Ok(hasher.finalize().into())
 }
 
 /// One block of a DAG whose bytes were compared with the link that led to it.

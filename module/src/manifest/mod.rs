@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 
 use crate::answer::{Miss, SourceKind};
 use crate::files::{self, Trouble};
-use crate::source::{Fetch, Found, Source, blocking};
+use crate::source::{Found, Local};
 use crate::unixfs;
 use crate::verify::Digest;
 use crate::want::Want;
@@ -103,6 +103,19 @@ impl Inner {
         self.seen.lock().index.clone()
     }
 
+    /// The same, on a thread that may wait.
+    fn look_from_here(&self, max_age: Duration) -> Arc<Index> {
+        if let Some(index) = self.young(max_age) {
+            return index;
+        }
+        let _turn = self.turn.blocking_lock();
+        if let Some(index) = self.young(max_age) {
+            return index;
+        }
+        self.look_now();
+        self.seen.lock().index.clone()
+    }
+
     fn look_now(&self) {
         let at = Instant::now();
         let changed = self.scan.lock().look();
@@ -156,7 +169,7 @@ impl Inner {
     }
 }
 
-impl Source for Manifests {
+impl Local for Manifests {
     fn kind(&self) -> SourceKind {
         SourceKind::Manifest
     }
@@ -165,17 +178,14 @@ impl Source for Manifests {
         "manifests"
     }
 
-    fn fetch<'a>(&'a self, want: &'a Want, _tenant: &'a str) -> Fetch<'a> {
-        Box::pin(async move {
-            let mut index = self.inner.look(self.inner.recheck).await;
-            if index.places(want).is_empty() {
-                index = self.inner.look(RECHECK_MISS).await;
-            }
-            if index.places(want).is_empty() {
-                return Err(Miss::Absent(index.not_listed()));
-            }
-            let (inner, want) = (self.inner.clone(), *want);
-            blocking(move || inner.read(&index, &want)).await
-        })
+    fn find(&self, want: &Want) -> Result<Found, Miss> {
+        let mut index = self.inner.look_from_here(self.inner.recheck);
+        if index.places(want).is_empty() {
+            index = self.inner.look_from_here(RECHECK_MISS);
+        }
+        if index.places(want).is_empty() {
+            return Err(Miss::Absent(index.not_listed()));
+        }
+        self.inner.read(&index, want)
     }
 }
