@@ -12,6 +12,11 @@ fn with(field: &str) -> String {
     if field.starts_with(r#""target""#) { format!("{{{field}}}") } else { format!("{{{target},{field}}}") }
 }
 
+/// A request for that CID.
+fn cid(text: &str) -> String {
+    with(&format!(r#""target":{{"cid":"{text}"}}"#))
+}
+
 /// What the supervisor runs for guests. Nothing of it may appear because of a refused request.
 fn guest_processes(server: &Server) -> Vec<Process> {
     let mut all = server.processes("void-run");
@@ -92,6 +97,27 @@ fn cases() -> Vec<Case> {
             with(&format!(r#""target":{{"cid":"{}"}}"#, CID.replace("mtmv", "m1mv"))),
         ),
         case(422, "invalid_target", "", with(&format!(r#""target":{{"cid":"{}"}}"#, "b".repeat(100_000)))),
+        // CIDs that say what they are and cannot be verified, or are written wrongly: dag-cbor, an identity hash,
+        // sha2-512, a digest that is cut, a base that does not exist, and version 0 in the wrong case.
+        case(
+            422,
+            "invalid_target",
+            "dag-cbor",
+            cid("bafyreiaha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4"),
+        ),
+        case(422, "invalid_target", "identity", cid("bafkqabaamfzw2")),
+        case(
+            422,
+            "invalid_target",
+            "sha2-512",
+            cid(concat!(
+                "bafkrgqaha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4",
+                "dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqobyha4dqo"
+            )),
+        ),
+        case(422, "invalid_target", "", cid("bafkrefaha4dqobyha4dqobyha4dqobyha4dqoby")),
+        case(422, "invalid_target", "", cid(&format!("x{}", &CID[1..]))),
+        case(422, "invalid_target", "", cid("qmywapjzv5czsna625s3xf2nemtygpphdwez79ojwnpbdg")),
         case(422, "invalid_target", "", with(r#""target":{"sha256":"sha256:12"}"#)),
         case(
             422,
