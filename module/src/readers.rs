@@ -205,7 +205,9 @@ mod tests {
             });
         }
         let (done, is_done) = mpsc::channel::<()>();
-        readers.run(&Handle::current(), move || drop(done.send(())));
+        readers.run(&Handle::current(), move || {
+            let _ = done.send(());
+        });
         drop(readers);
         assert_eq!(is_done.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected));
         drop(let_go);
