@@ -35,3 +35,4 @@ pub use support::toolchain::{build_example, examples, toolchain};
 pub use support::tools::{said, tool};
 pub use support::upstream::{Asked, Stream, Upstream, reply, test_ca};
 pub use support::wait::{eventually, eventually_some};
+pub use support::witness::Witness;

@@ -68,20 +68,6 @@ fn ask(
     notes
 }
 
-/// The whole list, newest first.
-fn list(server: &Server, most: usize) -> Vec<Value> {
-    let mut runs = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page = server.get(&format!("/v1/runs?limit=500{cursor}")).json();
-        runs.extend(page["runs"].as_array().expect("a list").iter().cloned());
-        match page["next_cursor"].as_str() {
-            Some(next) if runs.len() < most => cursor = format!("&cursor={next}"),
-            _ => return runs,
-        }
-    }
-}
-
 fn ended(run: &Value) -> bool {
     matches!(run["status"].as_str(), Some("finished" | "error" | "cancelled"))
 }
@@ -111,7 +97,7 @@ fn twenty_kills_under_load_lose_nothing_and_repeat_nothing() {
             {
                 thread::sleep(Duration::from_millis(3));
             }
-            for run in list(server, 500) {
+            for run in server.list(500) {
                 seen.insert(run["run_id"].as_str().expect("an id").to_owned(), run);
             }
             server.kill_and_expect_nothing_left(Duration::from_secs(10));
@@ -137,7 +123,7 @@ fn twenty_kills_under_load_lose_nothing_and_repeat_nothing() {
         let open = |status| server.get(&format!("/v1/runs?limit=1&status={status}")).json();
         ["accepted", "running"].iter().all(|status| open(status)["runs"].as_array().unwrap().is_empty())
     });
-    let runs = list(&server, usize::MAX);
+    let runs = server.list(usize::MAX);
     let by_id: BTreeMap<&str, &Value> =
         runs.iter().map(|run| (run["run_id"].as_str().expect("an id"), run)).collect();
     assert_eq!(by_id.len(), runs.len(), "a run is listed twice");

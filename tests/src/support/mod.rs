@@ -21,3 +21,4 @@ pub(crate) mod toolchain;
 pub(crate) mod tools;
 pub(crate) mod upstream;
 pub(crate) mod wait;
+pub(crate) mod witness;

@@ -160,6 +160,21 @@ impl Server {
         Run::new(&response)
     }
 
+    /// The list of runs, newest first, page by page until there are at least `most`.
+    #[track_caller]
+    pub fn list(&self, most: usize) -> Vec<Value> {
+        let mut runs = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/v1/runs?limit=500{cursor}")).json();
+            runs.extend(page["runs"].as_array().expect("a list").iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) if runs.len() < most => cursor = format!("&cursor={next}"),
+                _ => return runs,
+            }
+        }
+    }
+
     /// Waits for the end of a run.
     #[track_caller]
     pub fn wait_for(&self, run_id: &str) -> Run {
