@@ -31,6 +31,7 @@ pub use support::registry::{kept, npm_file, pypi_file, sha256_of};
 pub use support::reload::{EnvFile, Notified};
 pub use support::run::{Exec, Run};
 pub use support::server::{Builder, Exited, Server};
+pub use support::timestamp::timestamp;
 pub use support::toolchain::{build_example, examples, toolchain};
 pub use support::tools::{said, tool};
 pub use support::upstream::{Asked, Stream, Upstream, reply, test_ca};

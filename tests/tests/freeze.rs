@@ -1,38 +1,19 @@
 //! The emergency switches: once a reload is acknowledged, no guest starts until the thaw.
 //!
 //! The witnesses: `started_at` of every run, taken before its guest can have had its order, against the moment in
-//! which this test had heard of the reload; the CPU time of all run processes as the kernel counts it, which stands
-//! still as soon as what ran before has ended; and the guests themselves, which fetch from a host of this test first of all.
+//! which this test had heard of the reload; and the CPU time of all run processes as the kernel counts it, which stands
+//! still as soon as what ran before has ended. The guests' own witness is in `freeze_witness.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use void_tests::{EnvFile, Load, Notified, Process, Server, Witness, eventually};
+use void_tests::{EnvFile, Load, Notified, Process, Server, eventually, timestamp};
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// `2026-11-23T04:53:58.838Z` now: it sorts as text.
-fn now() -> String {
-    let ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
-    let (days, ms) = (ms / 86_400_000, ms % 86_400_000);
-    // Days to a date, after the calendar's 400 years.
-    let z = days + 719_468;
-    let (era, day) = (z / 146_097, z % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (seconds, ms) = (ms / 1000, ms % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
 
 fn guests_cpu(server: &Server) -> BTreeMap<i32, u64> {
     server.processes("void-run").iter().map(|process| (process.pid, process.cpu_ticks())).collect()
@@ -67,7 +48,7 @@ fn nothing_begins(line: &str) {
         server.signal(Signal::SIGHUP);
         heard.hears("RELOADING=1");
         heard.hears("READY=1");
-        let acknowledged = now();
+        let acknowledged = timestamp();
         eventually("what ran has ended", SOON, || {
             server.metrics().sum("void_wasm_workers", &[("role", "run"), ("state", "busy")]) == 0.0
         });
@@ -84,7 +65,7 @@ fn nothing_begins(line: &str) {
         if round == 0 {
             assert!(waiting > 0, "nothing was queued any more, so nothing is shown");
         }
-        let thawed = now();
+        let thawed = timestamp();
         env.write(&["WASM_EXEC_FREEZE=0"]);
         assert!(server.reload());
         heard.hears("READY=1");
@@ -114,105 +95,6 @@ fn no_guest_starts_while_frozen() {
 #[test]
 fn no_guest_starts_while_disabled() {
     nothing_begins("WASM_EXEC_ENABLED=0");
-}
-
-/// As [`nothing_begins`], by the witness of the guests: each marks its run's number before it does anything else.
-///
-/// What is asked for meanwhile is answered with `status` and `word` in `field`.
-fn no_guest_marks(line: &str, (status, field, word): (u16, &str, &str)) {
-    const WORKERS: usize = 4;
-    let witness = Witness::start();
-    let heard = Notified::new();
-    let env = EnvFile::new(&["WASM_EXEC_FREEZE=0"]);
-    let server = Server::builder()
-        .env("WASM_ENV_FILE", env.path())
-        .env("NOTIFY_SOCKET", &heard.path())
-        .env("WASM_WORKERS", &WORKERS.to_string())
-        .env("WASM_CAPS", "http")
-        .env("WASM_HTTP_ALLOWLIST", &witness.place())
-        .env("WASM_HTTP_RPS", "1000000")
-        .env("WASM_HTTP_BURST", "1000000")
-        .start();
-    heard.hears("READY=1");
-    let cid = server.upload(&witness.guest(
-        r#"(func (export "go") (param i64 i64) (call $mark (local.get 0)) (call $spin (local.get 1)))"#,
-    ));
-    let next = Arc::new(AtomicU64::new(1));
-    let request = {
-        let next = Arc::clone(&next);
-        move |turns: u64| -> Value {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            json!({"target": {"cid": cid}, "entry": "go", "args": [number, turns],
-                "labels": {"number": number.to_string()}})
-        }
-    };
-    let of_load = request.clone();
-    let load = Load::start(&server, 16, move |_, turn| of_load(if turn % 3 == 0 { 30_000_000 } else { 0 }));
-    eventually("the load is on", SOON, || load.done() > 50);
-    let (mut queued, mut unexecuted) = (Vec::new(), 0);
-    for _ in 0..3 {
-        queued.extend((0..200).map(|_| server.exec(request(10_000_000)).start()));
-        env.write(&[line]);
-        server.signal(Signal::SIGHUP);
-        heard.hears("RELOADING=1");
-        heard.hears("READY=1");
-        let at_once = witness.count();
-        let acknowledged = now();
-        // A guest that had begun is perhaps not yet heard of. There is one in each place at most, and it marks once.
-        eventually("what ran has ended", SOON, || {
-            server.metrics().sum("void_wasm_workers", &[("role", "run"), ("state", "busy")]) == 0.0
-        });
-        let marked = witness.marks();
-        let late: BTreeSet<u64> = marked[at_once..].iter().copied().collect();
-        assert!(late.len() <= WORKERS, "marked after the acknowledgment: {late:?}");
-        let waiting = queued.iter().filter(|id| server.look_up(id).status() == "accepted").count();
-        assert!(waiting > 0, "nothing was queued any more, so nothing is shown");
-        // The connections of the load wait with their runs. What is asked for now is refused, or recorded and no more.
-        let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until {
-            let answer = server.exec(request(0)).header("Prefer", "wait=20").send();
-            assert_eq!((answer.status, &answer.json()[field]), (status, &json!(word)), "{}", answer.text());
-            unexecuted += 1;
-        }
-        assert_eq!(witness.marks(), marked, "a guest began after the freeze");
-        for run in server.list(usize::MAX) {
-            if run["labels"]["number"].as_str().is_some_and(|number| late.contains(&number.parse().unwrap()))
-            {
-                assert!(run["started_at"].as_str().unwrap_or("~") <= acknowledged.as_str(), "{run}");
-            }
-        }
-        env.write(&["WASM_EXEC_FREEZE=0"]);
-        assert!(server.reload());
-        heard.hears("READY=1");
-        eventually("guests begin again", SOON, || witness.count() >= marked.len() + 20);
-    }
-    for id in &queued {
-        server.wait_for(id).result();
-    }
-    load.finish();
-    assert!(unexecuted > 100, "only {unexecuted} were asked for meanwhile");
-    // Each guest that was to run has, once, and no other.
-    let counts = witness.counts();
-    let runs = server.list(usize::MAX);
-    let executed = runs.iter().filter(|run| run["status"] == "finished").count();
-    for run in &runs {
-        let number: u64 = run["labels"]["number"].as_str().expect("a number").parse().expect("a number");
-        let expected = usize::from(run["status"] == "finished");
-        assert_eq!(counts.get(&number).copied().unwrap_or(0), expected, "{run}");
-        assert!(run["status"] == "finished" || run["status"] == "frozen", "{run}");
-    }
-    assert_eq!(counts.len(), executed, "a run without a record has marked");
-    eprintln!("{line}: {} runs, {executed} executed, {unexecuted} asked for meanwhile", runs.len());
-}
-
-#[test]
-fn guests_bear_witness_that_none_starts_while_frozen() {
-    no_guest_marks("WASM_EXEC_FREEZE=1", (202, "mode", "frozen"));
-}
-
-#[test]
-fn guests_bear_witness_that_none_starts_while_disabled() {
-    no_guest_marks("WASM_EXEC_ENABLED=0", (503, "code", "disabled"));
 }
 
 #[test]

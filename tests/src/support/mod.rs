@@ -17,6 +17,7 @@ pub(crate) mod registry;
 pub(crate) mod reload;
 pub(crate) mod run;
 pub(crate) mod server;
+pub(crate) mod timestamp;
 pub(crate) mod toolchain;
 pub(crate) mod tools;
 pub(crate) mod upstream;
