@@ -11,6 +11,8 @@ use void_tests::{Client, Response, Server};
 const FLOOD: &str = "Bearer flood-token-0123456789abcdef";
 const ONE: &str = "Bearer one-token-0123456789abcdefgh";
 const FLOODING: usize = 64;
+/// What the shortest runs may take beside a flood, on a machine that does nothing else.
+const FEW_TURNS: Duration = Duration::from_millis(20);
 
 fn server(vars: &[(&str, &str)]) -> (Server, tempfile::NamedTempFile) {
     let tokens = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -99,6 +101,24 @@ fn alone_and_flooded(turns: impl Fn(u64) -> u64, count: usize) -> (Duration, Dur
     (alone, flooded, done.load(Ordering::Relaxed))
 }
 
+/// The part of the processors that this test has where it asks for all of them. A machine that does nothing else gives 1.
+fn share_of_the_machine() -> f64 {
+    const LONG: Duration = Duration::from_millis(300);
+    let count = thread::available_parallelism().map_or(1, usize::from);
+    let begin = Instant::now();
+    let computed: u64 = thread::scope(|scope| {
+        let spin = || {
+            while begin.elapsed() < LONG {}
+            // The first number of a thread's schedstat is its time on a processor, in nanoseconds.
+            let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+            stat.split(' ').next().and_then(|time| time.parse::<u64>().ok()).expect("a number")
+        };
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(spin)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("it only computes")).sum()
+    });
+    Duration::from_nanos(computed).as_secs_f64() / (begin.elapsed().as_secs_f64() * count as f64)
+}
+
 /// A p99 of a few runs is as good as their longest: one hiccup of the machine spoils it. A service that is not fair
 /// fails three times in a row.
 fn in_one_of_three(
@@ -128,9 +148,14 @@ fn beside_a_flood_runs_of_10_ms_take_at_most_three_times_as_long() {
 }
 
 #[test]
-fn beside_a_flood_the_shortest_runs_are_done_before_one_of_its_runs_is() {
-    // Three times a fraction of a millisecond is less than what the kernel may let a process wait for its turn.
-    let most = |alone: Duration| (alone * 3).max(Duration::from_millis(100));
+fn beside_a_flood_the_shortest_runs_take_three_times_as_long_or_a_few_turns() {
+    // Three times a fraction of a millisecond is less than the kernel lets what computes go on before it gives way: often to
+    // the next tick of its clock, which is 4 ms where it ticks 250 times a second. Every step of a run may meet that: the
+    // client (it computes here too), the zygote, the run. In ten measurements on two processors that were busy with others,
+    // the p99 lay near one to five ticks. There everything waits for those others as well, however fair the service is:
+    // hence the share.
+    let share = share_of_the_machine();
+    let most = |alone: Duration| (alone * 3).max(FEW_TURNS.div_f64(share.min(share_of_the_machine())));
     in_one_of_three("shortest runs", || alone_and_flooded(|_| 1, 1_000), most);
 }
 
