@@ -82,7 +82,8 @@ impl StartError {
     /// The exit code, after sysexits.h.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            StartError::Settings(_) => 78,
+            // An address without tokens is a mistake of whoever set it, and no try gets better by being repeated.
+            StartError::Settings(_) | StartError::Listen(ListenError::Open { .. }) => 78,
             StartError::Store(_) | StartError::Supply(_) => 73,
             StartError::Missing(_) | StartError::Proof(_) => 69,
             StartError::Listen(_) | StartError::Metrics(_) | StartError::Kernel(..) => 71,

@@ -103,7 +103,7 @@ fn what_cannot_be_accepted_on_stops_the_start() {
 fn a_socket_that_other_machines_reach_needs_tokens() {
     let open = TcpListener::bind("0.0.0.0:0").expect("a listening socket");
     let pass = || Server::builder().pass(open.try_clone().expect("a descriptor"));
-    pass().refuses_to_start().with_code(71).and_says(&["WASM_API_TOKENS_FILE"]);
+    pass().refuses_to_start().with_code(78).and_says(&["WASM_API_TOKENS_FILE"]);
 
     let tokens = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(tokens.path(), "anna anna-token-0123456789abcdef\n").expect("written");
