@@ -171,6 +171,12 @@ pub const COMPILER: &[Rule] = &[
         &[(3, Width::Int, libc::MREMAP_MAYMOVE as u64)],
         "large vectors grow in place",
     ),
+    rule(
+        libc::SYS_clock_gettime,
+        "clock_gettime",
+        &[(0, Width::Int, 1)],
+        "it measures its own stages; called only where the machine's clock cannot be read without the kernel",
+    ),
     rule(libc::SYS_rt_sigreturn, "rt_sigreturn", &[], "the end of CPU time is a signal"),
     rule(libc::SYS_exit_group, "exit_group", &[], "the end"),
 ];
