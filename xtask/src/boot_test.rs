@@ -5,13 +5,13 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cargo::{all, root, stage};
 use crate::deb;
-use crate::install::{mode, write};
+use crate::install::{self, mode, write};
 
 /// What the machine needs beside the smallest Debian.
 const PACKAGES: &str = "systemd-sysv,dbus,udev,kmod,procps,curl,ca-certificates,init-system-helpers,apparmor,initramfs-tools,linux-image-cloud-amd64";
@@ -116,12 +116,14 @@ impl Machine {
         remove(&payload)?;
         write(&payload.join("guest.sh"), &read("deploy/boot-test/guest.sh")?)?;
         let add = root().join("examples/chimera-output/add.wasm");
-        for (from, to) in [(package, "void-wasm.deb"), (add.as_path(), "add.wasm")] {
+        let name = format!("void-wasm_{}_amd64.deb", env!("CARGO_PKG_VERSION"));
+        for (from, to) in [(package, name.as_str()), (add.as_path(), "add.wasm")] {
             fs::copy(from, payload.join(to))
                 .map_err(|error| format!("{}: cannot be copied: {error}", from.display()))?;
             mode(&payload.join(to), 0o644)?;
         }
         fs::write(payload.join("spin.wasm"), SPIN).map_err(|error| format!("spin.wasm: {error}"))?;
+        install::run(Path::new("/usr/local"), &payload.join("by-hand"))?;
         let payload_disk = self.folder.join("payload.ext4");
         disk(&payload, &payload_disk, "256M")?;
         let outcome = self.boot(&payload_disk);
@@ -159,7 +161,7 @@ impl Machine {
         let mut child = qemu.spawn().map_err(|error| format!("qemu cannot be started: {error}"))?;
         let mut last = None;
         let log = self.folder.join("console.log");
-        let mut all = String::new();
+        let mut all = fs::File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
         if let Some(console) = child.stdout.take() {
             for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).trim_end().to_owned();
@@ -169,12 +171,11 @@ impl Machine {
                 if line.starts_with("boot-test: ") {
                     last = Some(line.clone());
                 }
-                all.push_str(&line);
-                all.push('\n');
+                // For people to look at: the outcome does not depend on it.
+                let _ = writeln!(all, "{line}");
             }
         }
         let _ = child.wait();
-        write(&log, &all)?;
         match last {
             Some(line) if line.ends_with(" passed, 0 failed") && !line.contains(" 0 passed") => Ok(()),
             Some(line) => Err(format!("{}: {line}", self.release)),
@@ -217,7 +218,7 @@ fn with_sbin(mut command: Command) -> Command {
 }
 
 fn newest(folder: &Path, start: &str) -> Result<PathBuf, String> {
-    let names = crate::install::names(folder)?;
+    let names = install::names(folder)?;
     let found = names.into_iter().rfind(|name| name.starts_with(start));
     found.map(|name| folder.join(name)).ok_or_else(|| format!("{} has no {start}", folder.display()))
 }
