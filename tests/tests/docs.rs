@@ -41,8 +41,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// Pages whose commands change the machine: they are followed on a machine of its own, by whom.
-const PAGES_ELSEWHERE: &[(&str, &str)] =
-    &[("docs/deploy.md", "deploy/boot-test/guest.sh, by `cargo xtask boot-test`")];
+const PAGES_ELSEWHERE: &[(&str, &str)] = &[(
+    "docs/deploy.md",
+    "deploy/boot-test/guest.sh, by `cargo xtask boot-test`; deploy_page.rs compares the two",
+)];
 
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(100);
