@@ -39,7 +39,7 @@ pub use error::{ReadError, StoreError, WriteError};
 pub use events::{Event, EventKind};
 pub use keys::{Fingerprint, KEY_LIFETIME_MS, Reservation, Reserve};
 pub use list::{LIST_LIMIT, ListFilter, RunPage};
-pub use queue::{Commit, Committed};
+pub use queue::{Commit, Committed, Expected};
 pub use reader::{EventFilter, EventPage, Reader, StoredRun};
 pub use recovery::{Pending, Recovery};
 pub use store::{Store, StoreConfig, StoreStats};

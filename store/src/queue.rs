@@ -2,11 +2,14 @@
 //! No SQL, and no thread of its own.
 //!
 //! A commit costs some 40 µs of CPU however many batches it holds, so a group is worth a short wait: but only where others
-//! will come while it waits. A lone caller that awaits each commit must not wait at all. How many are worth waiting for
-//! is found by trial, see [`Linger`].
+//! will come while it waits. Who will submit something says so beforehand ([`Expected`]), and half of all that are there or
+//! to come is the most that is waited for: the other half keeps the processors at work meanwhile. So a lone caller that
+//! awaits each commit never waits. How soon they come is found by trial, see [`Linger`].
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -91,10 +94,27 @@ struct State {
     linger: Linger,
 }
 
-/// How many batches the writer waits for before it commits.
+/// Somebody who will submit a batch, until this is dropped.
+#[derive(Debug)]
+pub struct Expected(Arc<AtomicUsize>);
+
+impl Expected {
+    fn one_more(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many batches the writer waits for before it commits, as far as so many are expected.
 ///
-/// It waits until so many are there, or none came for [`GAP`], or [`CAP`] is over. Where none came, as many as there were
-/// is all that will come, and that is the new number; now and then one more is tried.
+/// It waits until so many are there, or none came for [`GAP`], or [`CAP`] is over. Where none came, the number falls halfway to
+/// what there was; now and then a greater one is tried.
 #[derive(Debug)]
 struct Linger {
     target: usize,
@@ -102,11 +122,11 @@ struct Linger {
 }
 
 /// Nobody came for so long: nobody will.
-const GAP: Duration = Duration::from_micros(250);
+const GAP: Duration = Duration::from_micros(1000);
 /// The longest that a batch is kept waiting for others.
-const CAP: Duration = Duration::from_millis(2);
+const CAP: Duration = Duration::from_millis(3);
 /// A greater number is tried after so many groups that reached theirs.
-const TRY_EVERY: u32 = 32;
+const TRY_EVERY: u32 = 4;
 /// More than so many in a group save next to nothing.
 const ENOUGH: usize = 64;
 
@@ -127,7 +147,7 @@ impl Linger {
 
     fn missed(&mut self, there: usize) {
         self.reached = 0;
-        self.target = there.clamp(1, ENOUGH);
+        self.target = ((self.target + there) / 2).clamp(1, ENOUGH);
     }
 }
 
@@ -136,6 +156,7 @@ impl Linger {
 pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    expected: Arc<AtomicUsize>,
 }
 
 /// What the writer found.
@@ -150,6 +171,11 @@ pub(crate) enum Taken {
 }
 
 impl Queue {
+    /// Says that a batch will be submitted.
+    pub(crate) fn expect(&self) -> Expected {
+        Expected::one_more(&self.expected)
+    }
+
     /// Queues a batch. Batches that must be committed are admitted even when the list is full.
     pub(crate) fn push(&self, batch: Batch) -> Commit {
         let weight = batch.weight();
@@ -213,12 +239,17 @@ impl Queue {
         let end = Instant::now() + CAP;
         loop {
             let there = state.jobs.len();
-            if there >= state.linger.target || state.closed {
-                state.linger.reached();
+            let half = (there + self.expected.load(Ordering::Relaxed)).div_ceil(2);
+            let wanted = state.linger.target.min(half);
+            if there >= wanted || state.closed {
+                // As many as were wanted, and not for lack of others: perhaps more would have come.
+                if wanted == state.linger.target {
+                    state.linger.reached();
+                }
                 return;
             }
             let until = (Instant::now() + GAP).min(end);
-            state.wake_at = state.linger.target;
+            state.wake_at = wanted;
             let late = self.wake.wait_until(state, until).timed_out();
             state.wake_at = 0;
             if !late {
@@ -257,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_waited_for_grows_by_trial_and_falls_at_once() {
+    fn the_number_waited_for_grows_by_trial_and_falls_halfway() {
         let mut linger = Linger::default();
         assert_eq!(linger.target, 1, "nobody waits at first");
         (1..TRY_EVERY).for_each(|_| linger.reached());
@@ -265,7 +296,10 @@ mod tests {
         linger.reached();
         assert_eq!(linger.target, 2, "now one more is tried");
         linger.missed(1);
-        assert_eq!(linger.target, 1, "a lone caller waits once in many commits");
+        assert_eq!(linger.target, 1, "where none came, none is waited for again for a while");
+        linger.target = 9;
+        linger.missed(3);
+        assert_eq!(linger.target, 6);
         (0..TRY_EVERY * 100).for_each(|_| linger.reached());
         assert_eq!(linger.target, ENOUGH);
     }

@@ -20,7 +20,7 @@ use crate::keys::{Claim, Fingerprint, Keys, Reserve};
 use crate::list::{ListFilter, RunPage};
 use crate::open;
 use crate::pool::Pool;
-use crate::queue::{Commit, Queue};
+use crate::queue::{Commit, Expected, Queue};
 use crate::reader::{EventFilter, EventPage, Reader, StoredRun};
 use crate::recovery::{self, Recovery};
 use crate::retention::{Keep, Retention};
@@ -174,6 +174,13 @@ impl Store {
             return Commit::unwritten(batch.into());
         }
         self.queue.push(batch.into())
+    }
+
+    /// Says that a batch will be submitted soon, for as long as what is returned lives: others may be written together with
+    /// it. Drop it before that batch is submitted.
+    #[must_use]
+    pub fn expect(&self) -> Expected {
+        self.queue.expect()
     }
 
     /// Whether there is room for new runs; where not, [`Store::submit`] refuses all but what must be committed.

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use void_api::{ExecRequest, Mode, Problem, Reason, RunId, RunRecord, Status, Timestamp};
 use void_ipc::message::{Start, Value as WireValue, WasiStart};
 use void_policy::admission::{Admission, Bucket, admit};
-use void_store::{Accept, Batch, Change, Reservation, Reserve, RunRow};
+use void_store::{Accept, Batch, Change, Expected, Reservation, Reserve, RunRow};
 
 use crate::app::App;
 use crate::check::{self, Checked};
@@ -105,6 +105,8 @@ struct Run {
     /// Events of the guest on their way to the store.
     outbox: Outbox,
     owed: Cell<Option<Owed>>,
+    /// Its end will be stored.
+    expected: Cell<Option<Expected>>,
     laps: Laps,
 }
 
@@ -175,6 +177,7 @@ pub(crate) async fn submit(
         live: Arc::clone(&live),
         stored: Cell::new(Stored::Nothing),
         owed: Cell::new(first.then_some(Owed::new(reservation, patience, told))),
+        expected: Cell::new(Some(app.store.expect())),
         outbox: Outbox::default(),
         laps,
     };
@@ -208,6 +211,7 @@ pub(crate) fn resume(lane: &Rc<Lane>, pending: crate::recover::Resumed) {
         stored: Cell::new(Stored::Accepted),
         outbox: Outbox::default(),
         owed: Cell::new(None),
+        expected: Cell::new(Some(lane.app.store.expect())),
         laps: Laps::begin(),
     };
     lane.spawn(run.go(Rc::clone(lane), queued));
@@ -408,6 +412,7 @@ impl Run {
 
     /// Records, counts and publishes the end.
     async fn finish(&self, app: &App, outcome: Outcome) {
+        drop(self.expected.take());
         let row = {
             let mut record = self.live.record.lock();
             record.status = outcome.status.unwrap_or(Status::Error);
