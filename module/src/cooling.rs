@@ -1,9 +1,10 @@
 //! When a failing network source is left out, for whom, and for how long. Pure: the time is handed in.
 //!
-//! Two kinds of trouble are told apart. A *failure* is the source's own: it cannot be reached, breaks off, answers with an
-//! error, or delivers other bytes. It is left out for all. *Silence* may be the question's: content that nobody has times
-//! out at the best gateway. So silence is counted for each tenant, and the source is left out for the tenant whose
-//! questions go unanswered, and for no other: nobody can take a source from the rest by asking for what does not exist.
+//! Two kinds of trouble are told apart. A *failure* is the source's own: it cannot be reached, breaks off, or answers with an
+//! error. It is left out for all. *Silence* may be the question's: content that nobody has times out at the best gateway; and
+//! other bytes than were asked for may be what it has under that name alone. So both are counted for each tenant, and the
+//! source is left out for the tenant whose questions go unanswered so, and for no other: nobody can take a source from the
+//! rest by what is asked for.
 //! A source that is dead in silence, too, does not even accept a connection, which is a failure.
 
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// The longest pause that silence brings.
 const LONGEST_SILENT: Duration = Duration::from_secs(8);
-/// Time-outs in a row that a tenant is forgiven, and one more is not.
+/// Time-outs and wrong answers in a row that a tenant is forgiven, and one more is not.
 const SILENCES: u32 = 2;
 /// Tenants whose silences are remembered; there are as many as the operator has named, and this is beyond any.
 const TENANTS: usize = 4096;
@@ -73,8 +74,8 @@ impl Cooling {
         state.until = now.checked_add(pause);
     }
 
-    /// It did not answer that tenant in time.
-    pub(crate) fn silent(&self, now: Instant, tenant: &str) {
+    /// It did not answer that tenant in time, or with other bytes.
+    pub(crate) fn unhelpful(&self, now: Instant, tenant: &str) {
         let mut state = self.state.lock();
         if state.silent.len() >= TENANTS && !state.silent.contains_key(tenant) {
             state.silent.clear();
@@ -115,7 +116,7 @@ mod tests {
         let now = Instant::now();
         let seconds: Vec<Option<u64>> = (0..8)
             .map(|_| {
-                cooling.silent(now, "loud");
+                cooling.unhelpful(now, "loud");
                 cooling.left_out(now, "loud").map(|left| left.as_secs())
             })
             .collect();
@@ -132,7 +133,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let cooling = Cooling::default();
         for number in 0..2 * TENANTS {
-            cooling.silent(Instant::now(), &number.to_string());
+            cooling.unhelpful(Instant::now(), &number.to_string());
         }
         assert!(cooling.state.lock().silent.len() <= TENANTS);
     }

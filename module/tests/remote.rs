@@ -294,6 +294,36 @@ async fn one_tenants_time_outs_take_a_source_from_that_tenant_alone() {
 }
 
 #[tokio::test]
+async fn other_bytes_under_one_name_take_a_source_from_nobody() {
+    let cid = raw(MODULE).to_string();
+    let lies = move |request: &str| {
+        if request.contains(&cid) {
+            Reply::Bytes(MODULE.to_vec())
+        } else {
+            Reply::Bytes(b"other bytes".to_vec())
+        }
+    };
+    let server = Server::start(lies).await;
+    let (_top, mut config) = fresh();
+    config.gateways = vec![server.url.clone()];
+    let supply = supply(config);
+    for _ in 0..2 {
+        let error = supply.resolve("one", &by_bytes(OTHER)).await.unwrap_err();
+        assert!(error.to_string().contains("other bytes"), "{error}");
+    }
+    assert_eq!(supply.resolve("one", &by_bytes(MODULE)).await.unwrap().bytes, MODULE);
+    // One that hears nothing else is told to wait, and nobody besides.
+    for n in 0..3 {
+        let error = supply.resolve("one", &by_bytes(&[n])).await.unwrap_err();
+        assert!(error.to_string().contains("other bytes"), "{error}");
+    }
+    let error = supply.resolve("one", &by_bytes(&[3])).await.unwrap_err();
+    assert!(error.to_string().contains("left out for 1 s"), "{error}");
+    let error = supply.resolve("another", &by_bytes(&[3])).await.unwrap_err();
+    assert!(error.to_string().contains("other bytes"), "{error}");
+}
+
+#[tokio::test]
 async fn a_source_that_accepts_no_connection_is_left_out_for_all() {
     // A full queue of connections that nobody accepts: the kernel answers no further one.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

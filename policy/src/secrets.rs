@@ -2,8 +2,9 @@
 //! never sees it. A host is written as in the allowlist (`host` or `host:port`, no `*.`); the value is the rest of the
 //! line. No message and no debug output repeats a value.
 //!
-//! A host without a port is meant at https alone: a guest must not be able to have a secret sent in the clear. With a port
-//! it is what speaks there, http or https: the operator named it.
+//! A host without a port is meant at whatever port the allowlist lets a request go to; in the clear only where that is
+//! none of the usual two, which the operator must have named: a guest must not be able to have a secret sent in the clear by
+//! writing http for https. With a port it is what speaks there, http or https.
 
 mod redact;
 
@@ -74,8 +75,11 @@ impl Secrets {
         let host = url.host().and_then(|host| HostKey::of(&host));
         self.0
             .iter()
-            .filter(move |secret| host.as_ref().is_some_and(|host| secret.place.holds(host, url)))
-            .filter(|secret| secret.place.port.is_some() || url.scheme() == "https")
+            .filter(move |secret| host.as_ref() == Some(&secret.place.host))
+            .filter(|secret| match (secret.place.port, url.port_or_known_default()) {
+                (Some(meant), port) => Some(meant) == port,
+                (None, port) => url.scheme() == "https" || !matches!(port, None | Some(80 | 443)),
+            })
             .map(|secret| (secret.header.as_str(), secret.value.as_str()))
     }
 }
@@ -127,12 +131,14 @@ mod tests {
                 .unwrap();
         let expected = [("authorization".to_owned(), "Bearer a b".to_owned())];
         assert_eq!(headers(&secrets, "https://API.example.com/x"), expected);
+        assert_eq!(headers(&secrets, "https://api.example.com:8443/"), expected);
+        assert_eq!(headers(&secrets, "http://api.example.com:8080/"), expected);
         assert_eq!(headers(&secrets, "http://10.0.0.1:8080/").len(), 1);
         for other in [
             "https://example.com/",
             "https://a.api.example.com/",
-            "https://api.example.com:8443/",
             "http://api.example.com/",
+            "http://api.example.com:443/",
             "http://10.0.0.1/",
         ] {
             assert!(headers(&secrets, other).is_empty(), "{other}");

@@ -72,8 +72,9 @@ impl<P: Protocol> Remote<P> {
         match &refusal.miss {
             // The answer of a healthy source. A DAG out of bounds is the DAG's fault: its blocks were verified.
             Miss::Absent(_) | Miss::Invalid(_) => self.cooling.answered(tenant),
-            Miss::Silent(_) => self.cooling.silent(Instant::now(), tenant),
-            Miss::Failed(_) | Miss::Lied(_) => self.cooling.failed(Instant::now(), refusal.pause),
+            // Other bytes may be what is kept there under that one name, and a tenant chooses what is asked for.
+            Miss::Silent(_) | Miss::Lied(_) => self.cooling.unhelpful(Instant::now(), tenant),
+            Miss::Failed(_) => self.cooling.failed(Instant::now(), refusal.pause),
             // A large module may well be there; that alone says nothing about the source.
             Miss::TooLarge(_) | Miss::LeftOut(_) => {}
         }
