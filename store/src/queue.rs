@@ -2,8 +2,8 @@
 //! No SQL, and no thread of its own.
 //!
 //! A commit costs some 40 µs of CPU however many batches it holds, so a group is worth a short wait: but only where others
-//! will come while it waits. Who will submit something says so beforehand ([`Expected`]), and half of all that are there or
-//! to come is the most that is waited for: the other half keeps the processors at work meanwhile. So a lone caller that
+//! will come while it waits. Who will submit something says so beforehand ([`Expected`]), and three of four that are there or
+//! to come are the most that is waited for: the others keep the processors at work meanwhile. So a lone caller that
 //! awaits each commit never waits. How soon they come is found by trial, see [`Linger`].
 
 use std::future::Future;
@@ -239,8 +239,8 @@ impl Queue {
         let end = Instant::now() + CAP;
         loop {
             let there = state.jobs.len();
-            let half = (there + self.expected.load(Ordering::Relaxed)).div_ceil(2);
-            let wanted = state.linger.target.min(half);
+            let most = (there + self.expected.load(Ordering::Relaxed)) * 3 / 4;
+            let wanted = state.linger.target.min(most.max(1));
             if there >= wanted || state.closed {
                 // As many as were wanted, and not for lack of others: perhaps more would have come.
                 if wanted == state.linger.target {
