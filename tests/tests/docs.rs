@@ -28,7 +28,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask pictures-test", "stage pictures of .ci/run"),
     ("cargo xtask edges", "stage check of .ci/run"),
     ("cargo xtask build --release", "stage test of .ci/run begins with it"),
-    ("cargo xtask bench*", "by hand: it measures, and what it measures on a busy machine says nothing"),
+    (
+        "cargo xtask bench*",
+        "stage bench of .ci/run, which looks at no number: those are for people, and for a quiet machine",
+    ),
     ("cargo xtask boot-test*", "by hand: it boots a machine"),
     ("sudo *", "the test that installs the package on a machine of its own"),
     ("systemctl *", "the test that installs the package on a machine of its own"),
@@ -398,10 +401,7 @@ fn who_runs_the_others_is_there() {
     }
     for (command, who) in ELSEWHERE {
         if let Some(stage) = who.strip_prefix("stage ").and_then(|rest| rest.split(' ').next()) {
-            assert!(
-                ci.contains(&format!("stage \"{stage}\" cargo xtask")),
-                "{command}: .ci/run has no stage {stage}"
-            );
+            assert!(ci.contains(&format!("stage \"{stage}\" ")), "{command}: .ci/run has no stage {stage}");
         }
     }
 }
