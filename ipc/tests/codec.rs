@@ -5,7 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use void_ipc::limits::{FRAME_BYTES, HEADER_BYTES, VERSION};
 use void_ipc::message::{
-    Call, Claim, FromCompiler, FromRun, FromZygote, Reply, RunEnd, Stream, ToRun, Value,
+    Call, CallPart, Claim, FromCompiler, FromRun, FromZygote, KeyCall, Misfit, Reply, RunEnd, Stream, ToRun,
+    Unfit, Value,
 };
 use void_ipc::{CodecError, Message, decode, encode, encode_into};
 
@@ -64,6 +65,10 @@ proptest! {
     ) {
         round_trip(&FromRun::Done(RunEnd { claim: Claim::Returned(values), mem_pages: pages, growth_refused: refused }));
         round_trip(&FromRun::Call { call: Call::Emit { event: text, data: bytes.clone() }, mem_pages: pages });
+        let unfit = Unfit { part: CallPart::Key(KeyCall::Delete), misfit: Misfit::TooLarge { size: pages } };
+        round_trip(&FromRun::Call { call: Call::Unfit(unfit), mem_pages: pages });
+        let unfit = Unfit { part: CallPart::Body, misfit: Misfit::Invalid };
+        round_trip(&FromRun::Call { call: Call::Unfit(unfit), mem_pages: pages });
         round_trip(&FromRun::Output { stream: Stream::Stderr, bytes: bytes.clone() });
         round_trip(&ToRun::Reply(Reply::Value(Some(bytes))));
     }

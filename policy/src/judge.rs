@@ -2,16 +2,19 @@
 //!
 //! A call is counted, then judged. The permit owns what the call asked for, in the form to act on, and can be made here
 //! only; the gateway performs permits and nothing else. `fetch` holds the judgement of URLs and addresses, `denial` the
-//! rules and their words. Performing a call, and what a denial looks like to the guest, must not enter.
+//! rules and their words, `unfit` the calls that could not be sent here. Performing a call, and what a denial looks like to the
+//! guest, must not enter.
 
 mod denial;
 mod fetch;
+mod unfit;
 
 use void_api::{CallKind, clip};
 
 pub use denial::{Denial, Rule};
 pub(crate) use fetch::may_set_header;
 pub use fetch::{ConnectPermit, FetchAsk, FetchPermit, Field, Outgoing, REDIRECTS_MAX};
+pub use unfit::{KvCall, Misfit, Part, Unfit};
 
 use crate::rate::{HttpRates, TokenBucket};
 use crate::settings::{Grants, Limits};
@@ -91,6 +94,8 @@ pub enum Call {
     KvSet(KvAsk, Vec<u8>),
     /// `kv.delete(key)`
     KvDelete(KvAsk),
+    /// One of these, of which a part could not be sent here
+    Unfit(Unfit),
 }
 
 /// A key that a guest names.
@@ -112,6 +117,7 @@ impl Call {
             Self::KvGet(_) => CallKind::KvGet,
             Self::KvSet(..) => CallKind::KvSet,
             Self::KvDelete(_) => CallKind::KvDelete,
+            Self::Unfit(unfit) => unfit.part.kind(),
         }
     }
 }
@@ -254,6 +260,7 @@ pub fn judge(
         Call::KvGet(ask) => kv(terms, kind, ask).map(Permit::KvGet),
         Call::KvDelete(ask) => kv(terms, kind, ask).map(Permit::KvDelete),
         Call::KvSet(ask, value) => kv_set(terms, ask, value).map(Permit::KvSet),
+        Call::Unfit(unfit) => Err(unfit::refuse(terms, unfit)),
     }
 }
 

@@ -1,10 +1,13 @@
-//! The functions that a core module may import, as `docs/abi.md` says: what stops the guest, and what is answered without
-//! anything being asked. What the gateway does is in `gateway`.
+//! The functions that a core module may import, as `docs/abi.md` says: what stops the guest, and what is refused because
+//! it cannot be sent. What the gateway does with what can is in `gateway_*`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use void_tests::Server;
 
+const DENIED: i64 = -1;
 const TOO_LARGE: i64 = -3;
 const INVALID: i64 = -4;
 const NOT_FOUND: i64 = -5;
@@ -61,70 +64,106 @@ fn nothing_at_the_very_end_of_the_memory_is_within_it() {
     assert_eq!(server.run(&cid, "http_body", json!([0, END, 0])).result(), &json!(NOT_FOUND));
 }
 
-#[track_caller]
-fn answers(server: &Server, cid: &str, code: i64, calls: &[(&str, Value)]) {
-    for (function, arguments) in calls {
-        let run = server.run(cid, function, arguments.clone());
-        assert_eq!(run.result(), &json!(code), "{function}{arguments}");
-        assert_eq!(run.usage("syscalls"), 0, "{function}{arguments} was a gateway call");
+/// What cannot be sent as it is: function, arguments, code, the rule that refuses, and a word of the reason and of the remedy.
+#[rustfmt::skip]
+fn unfit() -> Vec<(&'static str, Value, i64, &'static str, &'static str, &'static str)> {
+    // 64: bytes that are no UTF-8, none of their beginnings either.
+    vec![
+        ("emit", json!([0, 257, 0, 0]), TOO_LARGE, "too_large", "event's name has 257 bytes", "256"),
+        ("emit", json!([0, 5, 0, 65_537]), TOO_LARGE, "too_large", "event's data has 65537 bytes", "65536"),
+        ("emit", json!([0, 5, 0, END]), TOO_LARGE, "too_large", "event's data has 262144 bytes", "65536"),
+        ("emit", json!([64, 1, 0, 0]), INVALID, "bad_name", "event's name is not UTF-8", "256"),
+        ("emit", json!([64, 7, 0, 0]), INVALID, "bad_name", "event's name is not UTF-8", "UTF-8"),
+        ("kv_get", json!([0, 257, 0, 5, 0, 0]), TOO_LARGE, "too_large", "namespace has 257 bytes", "64"),
+        ("kv_get", json!([0, 0, 0, 257, 0, 0]), TOO_LARGE, "too_large", "key has 257 bytes", "256"),
+        ("kv_get", json!([64, 2, 0, 5, 0, 0]), INVALID, "bad_name", "namespace is not UTF-8", "letters"),
+        ("kv_get", json!([0, 0, 66, 2, 0, 0]), INVALID, "bad_name", "key is not UTF-8", "UTF-8"),
+        ("kv_set", json!([0, 0, 0, 257, 0, 0]), TOO_LARGE, "too_large", "key has 257 bytes", "256"),
+        ("kv_set", json!([0, 0, 0, 5, 0, 131_073]), TOO_LARGE, "too_large", "value has 131073 bytes", "4096"),
+        ("kv_set", json!([64, 2, 0, 5, 0, 0]), INVALID, "bad_name", "namespace is not UTF-8", "letters"),
+        ("kv_set", json!([0, 0, 68, 3, 0, 0]), INVALID, "bad_name", "key is not UTF-8", "UTF-8"),
+        ("kv_delete", json!([0, 0, 0, 257]), TOO_LARGE, "too_large", "key has 257 bytes", "256"),
+        ("kv_delete", json!([0, 0, 64, 2]), INVALID, "bad_name", "key is not UTF-8", "UTF-8"),
+        ("http_fetch", json!([128, 3, 0, 8193, 0, 0, 0, 0]), TOO_LARGE, "too_large", "URL has 8193 bytes", "8192"),
+        ("http_fetch", json!([128, 3, 0, 5, 0, 16_385, 0, 0]), TOO_LARGE, "too_large", "text has 16385 bytes", "16384"),
+        ("http_fetch", json!([128, 3, 0, 5, 0, 0, 0, 131_073]), TOO_LARGE, "too_large", "body has 131073 bytes", "131072"),
+        ("many_headers", json!([]), TOO_LARGE, "too_large", "has 65 lines", "64 lines"),
+        ("http_fetch", json!([64, 2, 0, 5, 0, 0, 0, 0]), INVALID, "method", "method is not UTF-8", "GET"),
+        ("http_fetch", json!([0, 33, 0, 5, 0, 0, 0, 0]), INVALID, "method", "method has 33 bytes", "GET"),
+        ("http_fetch", json!([128, 3, 64, 2, 0, 0, 0, 0]), INVALID, "bad_url", "URL is not UTF-8", "https://"),
+        ("http_fetch", json!([128, 3, 0, 5, 192, 8, 0, 0]), INVALID, "bad_header", "name: value", "colon"),
+        ("http_fetch", json!([128, 3, 0, 5, 224, 4, 0, 0]), INVALID, "bad_header", "name: value", "line feed"),
+        ("http_fetch", json!([128, 3, 0, 5, 240, 5, 0, 0]), INVALID, "bad_header", "name: value", "name"),
+    ]
+}
+
+fn kind(function: &str) -> &'static str {
+    match function {
+        "emit" => "emit",
+        "kv_get" => "kv.get",
+        "kv_set" => "kv.set",
+        "kv_delete" => "kv.delete",
+        _ => "http.fetch",
     }
 }
 
 #[test]
-fn what_could_never_be_sent_is_answered_at_once() {
+fn what_cannot_be_sent_is_a_call_that_is_counted_refused_and_told() {
+    let server = Server::builder().env("WASM_CAPS", "emit,http,kv").start();
+    let cid = server.upload_guest("abi");
+    let (mut decisions, mut rules) = (BTreeMap::new(), BTreeMap::new());
+    for (function, arguments, code, rule, reason, remedy) in unfit() {
+        let run = server.run(&cid, function, arguments.clone());
+        let what = format!("{function}{arguments}: {}", run.record());
+        assert_eq!((run.result(), run.usage("syscalls")), (&json!(code), 1), "{what}");
+        let [denial] = &run.record()["denials"].as_array().expect("denials")[..] else { panic!("{what}") };
+        assert_eq!(
+            (&denial["kind"], &denial["rule"], &denial["count"]),
+            (&json!(kind(function)), &json!(rule), &json!(1)),
+            "{what}"
+        );
+        assert!(denial["reason"].as_str().unwrap().contains(reason), "{what}");
+        assert!(denial["remedy"].as_str().unwrap().contains(remedy), "{what}");
+        server.logs(&["denied", rule, reason, run.id()]);
+        *decisions.entry(kind(function)).or_insert(0.0) += 1.0;
+        let cap = kind(function).split('.').next().unwrap();
+        *rules.entry((cap, rule)).or_insert(0.0) += 1.0;
+    }
+    let metrics = server.metrics();
+    for (kind, count) in decisions {
+        let labels = [("kind", kind), ("decision", "deny")];
+        assert_eq!(metrics.sum("void_wasm_syscalls_total", &labels), count, "{kind}");
+    }
+    for ((cap, rule), count) in rules {
+        let labels = [("cap", cap), ("reason", rule)];
+        assert_eq!(metrics.sum("void_wasm_policy_denied_total", &labels), count, "{cap} {rule}");
+    }
+}
+
+#[test]
+fn what_is_not_granted_is_refused_for_that_whatever_it_carries() {
+    let server = Server::builder().env("WASM_CAPS", "").start();
+    let cid = server.upload_guest("abi");
+    for (function, arguments, ..) in unfit() {
+        let run = server.run(&cid, function, arguments.clone());
+        assert_eq!((run.result(), run.usage("syscalls")), (&json!(DENIED), 1), "{function}{arguments}");
+        assert_eq!(run.record()["denials"][0]["rule"], "cap_missing", "{function}{arguments}");
+    }
+}
+
+#[test]
+fn what_only_reads_what_was_fetched_is_no_call() {
     let server = Server::start();
     let cid = server.upload_guest("abi");
-    answers(
-        &server,
-        &cid,
-        TOO_LARGE,
-        &[
-            ("emit", json!([0, 257, 0, 0])),
-            ("emit", json!([0, 5, 0, 65_537])),
-            ("emit", json!([0, 5, 0, END])),
-            ("kv_get", json!([0, 257, 0, 5, 0, 0])),
-            ("kv_get", json!([0, 0, 0, 257, 0, 0])),
-            ("kv_set", json!([0, 0, 0, 257, 0, 0])),
-            ("kv_set", json!([0, 0, 0, 5, 0, 131_073])),
-            ("kv_delete", json!([0, 0, 0, 257])),
-            ("http_fetch", json!([128, 3, 0, 8193, 0, 0, 0, 0])),
-            ("http_fetch", json!([128, 3, 0, 5, 0, 16_385, 0, 0])),
-            ("http_fetch", json!([128, 3, 0, 5, 0, 0, 0, 131_073])),
-            ("many_headers", json!([])),
-        ],
-    );
-    // 64: bytes that are no UTF-8, none of their beginnings either.
-    answers(
-        &server,
-        &cid,
-        INVALID,
-        &[
-            ("emit", json!([64, 1, 0, 0])),
-            ("emit", json!([64, 7, 0, 0])),
-            ("kv_get", json!([64, 2, 0, 5, 0, 0])),
-            ("kv_get", json!([0, 0, 66, 2, 0, 0])),
-            ("kv_set", json!([64, 2, 0, 5, 0, 0])),
-            ("kv_set", json!([0, 0, 68, 3, 0, 0])),
-            ("kv_delete", json!([0, 0, 64, 2])),
-            ("http_fetch", json!([64, 2, 0, 5, 0, 0, 0, 0])),
-            ("http_fetch", json!([128, 3, 64, 2, 0, 0, 0, 0])),
-            ("http_fetch", json!([128, 3, 0, 5, 192, 8, 0, 0])),
-            ("http_fetch", json!([128, 3, 0, 5, 224, 4, 0, 0])),
-            ("http_fetch", json!([128, 3, 0, 5, 240, 5, 0, 0])),
-            ("http_fetch", json!([0, 33, 0, 5, 0, 0, 0, 0])),
-        ],
-    );
-    answers(
-        &server,
-        &cid,
-        NOT_FOUND,
-        &[
-            ("http_headers", json!([0, 64])),
-            ("http_body_len", json!([])),
-            ("http_body", json!([0, 0, 64])),
-            ("http_body", json!([-1, 0, 64])),
-        ],
-    );
+    for (function, arguments) in [
+        ("http_headers", json!([0, 64])),
+        ("http_body_len", json!([])),
+        ("http_body", json!([0, 0, 64])),
+        ("http_body", json!([-1, 0, 64])),
+    ] {
+        let run = server.run(&cid, function, arguments.clone());
+        assert_eq!((run.result(), run.usage("syscalls")), (&json!(NOT_FOUND), 0), "{function}{arguments}");
+    }
 }
 
 #[test]

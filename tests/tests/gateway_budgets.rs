@@ -7,21 +7,31 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use void_tests::{Caller, Request, Server, Upstream, eventually};
 
-/// `calls(n)`: makes n calls and counts those that were done. `limited(n)`: counts those that came too fast.
+/// `calls(n)`: makes n calls and counts those that were done. `limited(n)`: counts those that came too fast. `unfit_emit(n)`
+/// and `unfit_get(n)`: as many with one byte more than can be sent, and count those that were too large; `unfit_limited(n)`
+/// counts those of them that came too fast.
 fn counter() -> Vec<u8> {
     let mut caller = Caller::new();
     let key = caller.bytes(b"key");
-    let count = |name: &str, code: i32| {
+    let get = format!("$kv_get (i32.const 0) (i32.const 0) {key} (i32.const 0) (i32.const 0)");
+    let large_emit = format!("$emit {key} (i32.const 0) (i32.const 65537)");
+    let large_get =
+        "$kv_get (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 257) (i32.const 0) (i32.const 0)";
+    let count = |name: &str, call: &str, code: i32| {
         format!(
             r#"(func (export "{name}") (param $n i32) (result i32) (local $count i32)
               (loop $again
                 (local.set $count (i32.add (local.get $count) (i32.eq (i32.const {code})
-                  (call $kv_get (i32.const 0) (i32.const 0) {key} (i32.const 0) (i32.const 0)))))
+                  (call {call}))))
                 (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
               (local.get $count))"#
         )
     };
-    let code = count("calls", -5) + &count("limited", -2);
+    let code = count("calls", &get, -5)
+        + &count("limited", &get, -2)
+        + &count("unfit_emit", &large_emit, -3)
+        + &count("unfit_get", large_get, -3)
+        + &count("unfit_limited", large_get, -2);
     caller.code(&code).build()
 }
 
@@ -49,6 +59,31 @@ fn the_call_after_the_last_one_ends_the_run() {
 }
 
 #[test]
+fn what_cannot_be_sent_is_counted_too() {
+    let server = Server::builder().env("WASM_CAPS", "emit,kv").env("WASM_SYSCALL_RPS", "100000").start();
+    let cid = server.upload(&counter());
+    for (entry, kind, cap) in [("unfit_emit", "emit", "emit"), ("unfit_get", "kv.get", "kv")] {
+        let run = server.run(&cid, entry, json!([1000]));
+        assert_eq!((run.result(), run.usage("syscalls")), (&json!(1000), 1000), "{}", run.record());
+        let run = server.run(&cid, entry, json!([3000]));
+        assert!(run.failed_with("syscall_budget").contains("WASM_SYSCALL_MAX"));
+        assert_eq!(run.usage("syscalls"), 1001);
+        let denials: Vec<_> = run.record()["denials"]
+            .as_array()
+            .expect("denials")
+            .iter()
+            .map(|denial| (denial["rule"].as_str().unwrap(), denial["count"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(denials, [("too_large", 1000), ("call_budget", 1)], "{}", run.record());
+        let metrics = server.metrics();
+        let labels = [("kind", kind), ("decision", "deny")];
+        assert_eq!(metrics.sum("void_wasm_syscalls_total", &labels), 2001.0);
+        let labels = [("cap", cap), ("reason", "too_large")];
+        assert_eq!(metrics.sum("void_wasm_policy_denied_total", &labels), 2000.0);
+    }
+}
+
+#[test]
 fn no_call_at_all_where_none_is_granted() {
     let server = Server::builder().env("WASM_CAPS", "kv").env("WASM_SYSCALL_MAX", "0").start();
     let cid = server.upload(&counter());
@@ -72,6 +107,10 @@ fn too_many_in_a_second_are_limited_and_the_run_goes_on() {
     assert_eq!((&denial["rule"], &denial["count"]), (&json!("call_rate"), &json!(limited)));
     let labels = [("kind", "kv.get"), ("decision", "rate_limited")];
     assert_eq!(server.metrics().sum("void_wasm_syscalls_total", &labels), limited as f64);
+    // What cannot be sent comes as fast.
+    let run = server.run(&cid, "unfit_limited", json!([500]));
+    let limited = run.result().as_u64().unwrap();
+    assert!((50..=50 + run.usage("wall_ms") / 20 + 2).contains(&(500 - limited)), "{}", run.record());
 }
 
 #[test]

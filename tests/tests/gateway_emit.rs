@@ -92,12 +92,18 @@ fn any_bytes_are_told_as_they_are() {
         assert_eq!(run.result(), &json!(0));
         assert_eq!(server.emitted(run.id()), [("progress".to_owned(), expected.to_vec())]);
     }
-    for entry in ["nameless", "broken_name"] {
-        assert_eq!(server.run(&cid, entry, json!([])).result(), &json!(-4), "{entry}");
-    }
     // 64 KiB and no more.
     assert_eq!(server.run(&cid, "many", json!([1, 65_536])).result(), &json!(0));
-    assert_eq!(server.run(&cid, "many", json!([1, 65_537])).result(), &json!(-3));
+    for (entry, arguments, code, rule) in [
+        ("nameless", json!([]), -4, "bad_name"),
+        ("broken_name", json!([]), -4, "bad_name"),
+        ("many", json!([1, 65_537]), -3, "too_large"),
+    ] {
+        let run = server.run(&cid, entry, arguments);
+        assert_eq!((run.result(), run.usage("syscalls")), (&json!(code), 1), "{entry}");
+        assert_eq!(run.record()["denials"][0]["rule"], rule, "{entry}");
+        assert!(server.emitted(run.id()).is_empty(), "{entry}");
+    }
 }
 
 #[test]

@@ -188,7 +188,10 @@ fn limits_by_number_and_size() {
     assert_eq!(kv.call("set", json!([4, 1])), 0);
     assert_eq!(kv.call("bad_name", json!([])), -4);
     assert_eq!(kv.call("no_key", json!([])), -4);
-    assert_eq!((kv.call("long_key", json!([256])), kv.call("long_key", json!([257]))), (-5, -3));
+    assert_eq!(kv.call("long_key", json!([256])), -5);
+    let run = kv.run("long_key", json!([257]));
+    assert_eq!((run.result(), run.usage("syscalls")), (&json!(-3), 1));
+    assert_eq!(run.record()["denials"][0]["rule"], "too_large");
 }
 
 #[test]

@@ -42,6 +42,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("flood_of_output", "output"),
     ("flood_of_calls", "syscall_budget"),
     ("flood_of_emits", "syscall_budget"),
+    ("flood_of_unfit", "syscall_budget"),
     ("lies_of_the_end", "memory"),
     ("exits_oddly", "exit"),
 ];
@@ -54,6 +55,7 @@ const REST: &[&str] = &[
     "flood_of_small_output",
     "flood_of_sleeps",
     "flood_of_denials",
+    "all_unfit",
     "lies_of_memory",
 ];
 
@@ -212,6 +214,23 @@ fn refusals_stand_in_the_record_once_each_and_do_not_flood_the_log() {
     let denied =
         server.metrics().sum("void_wasm_policy_denied_total", &[("cap", "kv"), ("reason", "bad_name")]);
     assert_eq!(denied, 21.0 * 500.0);
+}
+
+#[test]
+fn whatever_is_said_to_be_unfit_is_refused_and_told_within_bounds() {
+    let server = hostile().start();
+    let cid = server.upload(&module(false));
+    let run = server.run(&cid, "all_unfit", json!([]));
+    // 14 parts, three times each.
+    assert_eq!((run.result(), run.usage("syscalls")), (&json!(42), 42), "{}", run.record());
+    let denials = run.record()["denials"].as_array().expect("denials");
+    assert_eq!(denials.len(), 16);
+    for word in ["reason", "remedy"] {
+        let length = |denial: &Value| denial[word].as_str().unwrap().len();
+        assert!(denials.iter().all(|denial| (1..200).contains(&length(denial))), "{}", run.record());
+    }
+    let denied = server.metrics().sum("void_wasm_policy_denied_total", &[]);
+    assert_eq!(denied, 42.0);
 }
 
 #[test]

@@ -100,11 +100,70 @@ pub enum Call {
     },
     /// `kv.delete(key)`.
     KvDelete(Key),
+    /// One of the above, of which a part cannot be sent as it is. It is a gateway call like them, and always refused.
+    Unfit(Unfit),
     /// Wait. Not a gateway call in the API's sense: it is neither counted nor judged, and is cut off by the wall budget.
     Sleep {
         /// For how long.
         nanoseconds: u64,
     },
+}
+
+/// What of a call cannot be sent, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Unfit {
+    /// Which part, and thereby of which call.
+    pub part: CallPart,
+    /// What is wrong with it.
+    pub misfit: Misfit,
+}
+
+/// A part of a call that can be unfit for the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum CallPart {
+    /// The name of `emit`.
+    EventName,
+    /// The data of `emit`.
+    EventData,
+    /// The namespace of a key.
+    Namespace(KeyCall),
+    /// The key itself.
+    Key(KeyCall),
+    /// The value of `kv.set`.
+    Value,
+    /// The method of `http.fetch`.
+    Method,
+    /// Its URL.
+    Url,
+    /// Its header text.
+    HeaderText,
+    /// The number of lines of that text.
+    HeaderLines,
+    /// Its body.
+    Body,
+}
+
+/// A call that names a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum KeyCall {
+    /// `kv.get`.
+    Get,
+    /// `kv.set`.
+    Set,
+    /// `kv.delete`.
+    Delete,
+}
+
+/// Why a part of a call cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Misfit {
+    /// It is larger than [`crate::limits`] has it.
+    TooLarge {
+        /// What it has: bytes, or lines.
+        size: u32,
+    },
+    /// It is not UTF-8, or no lines of `name: value`.
+    Invalid,
 }
 
 /// A key in a namespace; the empty namespace is the tenant's unnamed one.

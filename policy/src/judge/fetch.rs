@@ -18,10 +18,10 @@ use crate::secrets::Secrets;
 
 /// Redirects that one fetch follows.
 pub const REDIRECTS_MAX: u8 = 5;
-const URL_MAX_BYTES: usize = 8192;
-const HEADERS_MAX: usize = 64;
-const HEADERS_MAX_BYTES: usize = 16_384;
-const BODY_MAX_BYTES: usize = 131_072;
+pub(super) const URL_MAX_BYTES: usize = 8192;
+pub(super) const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX_BYTES: usize = 16_384;
+pub(super) const BODY_MAX_BYTES: usize = 131_072;
 
 /// Methods that a guest may use. CONNECT and TRACE are not requests for a resource.
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -125,16 +125,20 @@ fn deny(rule: Rule, reason: String, remedy: impl Into<String>) -> Denial {
     Denial::new(CallKind::HttpFetch, rule, reason, remedy)
 }
 
+pub(super) fn not_a_method(reason: String) -> Denial {
+    deny(Rule::Method, reason, format!("use one of {}", METHODS.join(", ")))
+}
+
 pub(super) fn judge(
     terms: Terms<'_>,
     rates: &HttpRates,
     now_ns: u64,
     ask: FetchAsk,
 ) -> Result<FetchPermit, Denial> {
-    let method = METHODS.iter().find(|known| known.eq_ignore_ascii_case(&ask.method)).ok_or_else(|| {
-        let reason = format!("the method is \"{}\"", clip(&ask.method));
-        deny(Rule::Method, reason, format!("use one of {}", METHODS.join(", ")))
-    })?;
+    let method = METHODS
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(&ask.method))
+        .ok_or_else(|| not_a_method(format!("the method is \"{}\"", clip(&ask.method))))?;
     let headers = judge_headers(ask.headers)?;
     if ask.body.len() > BODY_MAX_BYTES {
         let what = "the request's body";

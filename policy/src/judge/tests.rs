@@ -145,6 +145,80 @@ fn bounds_of_emit_and_kv() {
     assert_eq!(permit.namespace_full().rule(), Rule::KeysFull);
 }
 
+/// Every part that a call can have.
+const PARTS: [Part; 14] = [
+    Part::EventName,
+    Part::EventData,
+    Part::Namespace(KvCall::Get),
+    Part::Namespace(KvCall::Set),
+    Part::Namespace(KvCall::Delete),
+    Part::Key(KvCall::Get),
+    Part::Key(KvCall::Set),
+    Part::Key(KvCall::Delete),
+    Part::Value,
+    Part::Method,
+    Part::Url,
+    Part::HeaderText,
+    Part::HeaderLines,
+    Part::Body,
+];
+
+fn unfit(part: Part, misfit: Misfit) -> Call {
+    Call::Unfit(Unfit { part, misfit })
+}
+
+#[test]
+fn what_could_not_be_sent_is_refused_by_the_rule_of_its_part() {
+    let mut run = Run::under(&[("WASM_CAPS", "emit,http,kv"), ("WASM_KV_MAX_VALUE_BYTES", "77")]);
+    let large = Misfit::TooLarge { size: 200_001 };
+    for (part, misfit, rule, most) in [
+        (Part::EventName, large, Rule::TooLarge, "at most 256 bytes"),
+        (Part::EventData, large, Rule::TooLarge, "at most 65536 bytes"),
+        (Part::Namespace(KvCall::Get), large, Rule::TooLarge, "at most 64 bytes"),
+        (Part::Key(KvCall::Delete), large, Rule::TooLarge, "at most 256 bytes"),
+        (Part::Value, large, Rule::TooLarge, "at most 77 bytes"),
+        (Part::Method, large, Rule::Method, "GET"),
+        (Part::Url, large, Rule::TooLarge, "at most 8192 bytes"),
+        (Part::HeaderText, large, Rule::TooLarge, "at most 16384 bytes"),
+        (Part::HeaderLines, large, Rule::TooLarge, "at most 64 lines"),
+        (Part::Body, large, Rule::TooLarge, "at most 131072 bytes"),
+        (Part::EventName, Misfit::Invalid, Rule::BadName, "UTF-8"),
+        (Part::Namespace(KvCall::Set), Misfit::Invalid, Rule::BadName, "letters"),
+        (Part::Key(KvCall::Set), Misfit::Invalid, Rule::BadName, "UTF-8"),
+        (Part::Method, Misfit::Invalid, Rule::Method, "GET"),
+        (Part::Url, Misfit::Invalid, Rule::BadUrl, "https://"),
+        (Part::HeaderText, Misfit::Invalid, Rule::BadHeader, "line feed"),
+    ] {
+        let denial = run.call(unfit(part, misfit)).unwrap_err();
+        assert_eq!((denial.kind(), denial.rule(), denial.ends_run()), (part.kind(), rule, false), "{denial}");
+        assert_eq!(denial.decision(), void_api::Decision::Deny);
+        assert!(denial.remedy().contains(most), "{denial}");
+        assert!(misfit == Misfit::Invalid || denial.reason().contains("200001"), "{denial}");
+    }
+}
+
+#[test]
+fn what_could_not_be_sent_is_counted_first_and_needs_the_cap_as_well() {
+    let misfits = [Misfit::TooLarge { size: 0 }, Misfit::TooLarge { size: u32::MAX }, Misfit::Invalid];
+    for caps in ["emit,http,kv", "emit", "http", "kv", ""] {
+        let mut run = Run::under(&[("WASM_CAPS", caps), ("WASM_SYSCALL_MAX", "42")]);
+        for part in PARTS {
+            for misfit in misfits {
+                let denial = run.call(unfit(part, misfit)).unwrap_err();
+                let granted = caps.split(',').any(|word| word == part.kind().cap());
+                assert_eq!(denial.rule() == Rule::CapMissing, !granted, "{caps}: {denial}");
+                assert_eq!(denial.kind(), part.kind());
+            }
+        }
+        let over = run.call(unfit(Part::EventData, misfits[0])).unwrap_err();
+        assert_eq!((over.rule(), over.ends_run(), run.spent.calls()), (Rule::CallBudget, true, 43));
+    }
+    let mut run = Run::under(&[("WASM_SYSCALL_RPS", "1")]);
+    assert_eq!(run.call(unfit(Part::EventData, Misfit::Invalid)).unwrap_err().rule(), Rule::BadName);
+    assert_eq!(run.call(unfit(Part::EventData, Misfit::Invalid)).unwrap_err().rule(), Rule::CallRate);
+    assert_eq!(run.call(emit_call(0)).unwrap_err().rule(), Rule::CallRate);
+}
+
 #[test]
 fn urls_are_judged_by_what_they_mean() {
     for (url, rule) in [

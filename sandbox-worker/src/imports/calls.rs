@@ -77,6 +77,8 @@ impl Calls {
                 | Call::KvGet(_)
                 | Call::KvSet { .. }
                 | Call::KvDelete(_)
+                // Nothing of it was sent, so nothing of it can be done.
+                | Call::Unfit(_)
                 | Call::Sleep { .. },
                 Reply::Done | Reply::Value(_) | Reply::Deleted(_) | Reply::Fetched { .. },
             ) => void_seccomp::exit(1),

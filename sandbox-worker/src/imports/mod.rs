@@ -1,6 +1,7 @@
 //! What a guest may import: the gateway calls of the module `void`, as `docs/abi.md` has them, and WASI preview 1.
 //!
-//! Nothing here decides: a call goes to the supervisor as it was made, and its answer comes back as a code.
+//! Nothing here decides: a call goes to the supervisor as it was made, or where that cannot be as one that is unfit, and its
+//! answer comes back as a code.
 
 mod calls;
 mod memory;

@@ -1,13 +1,13 @@
 //! The module `void`, as `docs/abi.md` has it.
 //!
 //! Pointers and lengths are checked first, all of them, whatever the call will come to; then sizes, then text. Only what
-//! passes is copied and becomes a call.
+//! passes is copied and sent; of what does not pass, the supervisor is told which part it was, so that it is a call too.
 
 use void_ipc::limits::{
     EVENT_DATA_BYTES, EVENT_NAME_BYTES, FETCH_BODY_BYTES, FETCH_HEADERS, FETCH_HEADERS_BYTES, KEY_BYTES,
     METHOD_BYTES, URL_BYTES, VALUE_BYTES,
 };
-use void_ipc::message::{Call, Fetch, Header, Key, Refusal};
+use void_ipc::message::{Call, CallPart, Fetch, Header, Key, KeyCall, Misfit, Refusal, Unfit};
 use wasmtime::{Caller, Linker, Result};
 
 use super::calls::{Answer, Kept};
@@ -47,7 +47,8 @@ fn emit(
     let event = Bytes::at(bytes, "void.emit", "event", event, event_len)?;
     let data = Bytes::at(bytes, "void.emit", "data", data, data_len)?;
     Ok(call(state, || {
-        Ok(Call::Emit { event: event.text(EVENT_NAME_BYTES)?, data: data.owned(EVENT_DATA_BYTES)? })
+        let event = event.text(CallPart::EventName, EVENT_NAME_BYTES)?;
+        Ok(Call::Emit { event, data: data.owned(CallPart::EventData, EVENT_DATA_BYTES)? })
     }))
 }
 
@@ -66,11 +67,8 @@ fn kv_get(
     let namespace = Bytes::at(bytes, "void.kv_get", "ns", namespace, namespace_len)?;
     let key = Bytes::at(bytes, "void.kv_get", "key", key, key_len)?;
     let room = memory::span(bytes, "void.kv_get", "value", value, value_cap)?;
-    let answer = match key_of(&namespace, &key) {
-        Ok(key) => state.call(Call::KvGet(key)),
-        Err(refusal) => Answer::Refused(refusal),
-    };
-    match answer {
+    let asked = key_of(KeyCall::Get, &namespace, &key).map_or_else(Call::Unfit, Call::KvGet);
+    match state.call(asked) {
         Answer::Value(Some(found)) => Ok(hand_out(&mut bytes[room], &found)),
         Answer::Value(None) => Ok(NOT_FOUND),
         other => Ok(code(&other)),
@@ -92,7 +90,10 @@ fn kv_set(
     let namespace = Bytes::at(bytes, "void.kv_set", "ns", namespace, namespace_len)?;
     let key = Bytes::at(bytes, "void.kv_set", "key", key, key_len)?;
     let value = Bytes::at(bytes, "void.kv_set", "value", value, value_len)?;
-    Ok(call(state, || Ok(Call::KvSet { key: key_of(&namespace, &key)?, value: value.owned(VALUE_BYTES)? })))
+    Ok(call(state, || {
+        let key = key_of(KeyCall::Set, &namespace, &key)?;
+        Ok(Call::KvSet { key, value: value.owned(CallPart::Value, VALUE_BYTES)? })
+    }))
 }
 
 fn kv_delete(
@@ -106,7 +107,7 @@ fn kv_delete(
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let namespace = Bytes::at(bytes, "void.kv_delete", "ns", namespace, namespace_len)?;
     let key = Bytes::at(bytes, "void.kv_delete", "key", key, key_len)?;
-    Ok(call(state, || Ok(Call::KvDelete(key_of(&namespace, &key)?))))
+    Ok(call(state, || key_of(KeyCall::Delete, &namespace, &key).map(Call::KvDelete)))
 }
 
 #[allow(clippy::too_many_arguments, reason = "the guest's parameters, one for one")]
@@ -130,10 +131,10 @@ fn http_fetch(
     state.calls.kept = None;
     Ok(call(state, || {
         // What is too large is so before anything of it is looked at.
-        let (url, body) = (url.text(URL_BYTES), body.owned(FETCH_BODY_BYTES)?);
+        let (url, body) = (url.text(CallPart::Url, URL_BYTES), body.owned(CallPart::Body, FETCH_BODY_BYTES)?);
         Ok(Call::Fetch(Fetch {
-            method: method.text(METHOD_BYTES).map_err(|_| Refusal::Invalid)?,
-            headers: header_fields(headers.bounded(FETCH_HEADERS_BYTES)?)?,
+            method: method.text(CallPart::Method, METHOD_BYTES)?,
+            headers: header_fields(headers.bounded(CallPart::HeaderText, FETCH_HEADERS_BYTES)?)?,
             url: url?,
             body,
         }))
@@ -170,36 +171,48 @@ impl<'a> Bytes<'a> {
         memory::span(memory, function, what, pointer, length).map(|span| Bytes(&memory[span]))
     }
 
-    fn bounded(&self, max: usize) -> Result<&'a [u8], Refusal> {
-        if self.0.len() > max { Err(Refusal::TooLarge) } else { Ok(self.0) }
+    fn bounded(&self, part: CallPart, max: usize) -> Result<&'a [u8], Unfit> {
+        if self.0.len() > max { Err(too_large(part, self.0.len())) } else { Ok(self.0) }
     }
 
-    fn owned(&self, max: usize) -> Result<Vec<u8>, Refusal> {
-        self.bounded(max).map(<[u8]>::to_vec)
+    fn owned(&self, part: CallPart, max: usize) -> Result<Vec<u8>, Unfit> {
+        self.bounded(part, max).map(<[u8]>::to_vec)
     }
 
-    fn text(&self, max: usize) -> Result<String, Refusal> {
-        let text = std::str::from_utf8(self.bounded(max)?).map_err(|_| Refusal::Invalid)?;
+    fn text(&self, part: CallPart, max: usize) -> Result<String, Unfit> {
+        let text = std::str::from_utf8(self.bounded(part, max)?).map_err(|_| invalid(part))?;
         Ok(text.to_owned())
     }
 }
 
-fn key_of(namespace: &Bytes<'_>, key: &Bytes<'_>) -> Result<Key, Refusal> {
-    Ok(Key { namespace: namespace.text(KEY_BYTES)?, key: key.text(KEY_BYTES)? })
+fn too_large(part: CallPart, size: usize) -> Unfit {
+    // A length that a guest names has 32 bits.
+    Unfit { part, misfit: Misfit::TooLarge { size: u32::try_from(size).unwrap_or(u32::MAX) } }
+}
+
+fn invalid(part: CallPart) -> Unfit {
+    Unfit { part, misfit: Misfit::Invalid }
+}
+
+fn key_of(call: KeyCall, namespace: &Bytes<'_>, key: &Bytes<'_>) -> Result<Key, Unfit> {
+    let namespace = namespace.text(CallPart::Namespace(call), KEY_BYTES)?;
+    Ok(Key { namespace, key: key.text(CallPart::Key(call), KEY_BYTES)? })
 }
 
 /// Lines of `name: value`, each ended by a line feed. Whether they are names and values is policy's to say.
-fn header_fields(text: &[u8]) -> Result<Vec<Header>, Refusal> {
+fn header_fields(text: &[u8]) -> Result<Vec<Header>, Unfit> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let lines = text.strip_suffix(b"\n").ok_or(Refusal::Invalid)?;
-    if lines.iter().filter(|byte| **byte == b'\n').count() >= FETCH_HEADERS {
-        return Err(Refusal::TooLarge);
+    let unfit = || invalid(CallPart::HeaderText);
+    let lines = text.strip_suffix(b"\n").ok_or_else(unfit)?;
+    let count = lines.iter().filter(|byte| **byte == b'\n').count() + 1;
+    if count > FETCH_HEADERS {
+        return Err(too_large(CallPart::HeaderLines, count));
     }
     let field = |line: &[u8]| {
-        let colon = line.iter().position(|byte| *byte == b':').ok_or(Refusal::Invalid)?;
-        let name = std::str::from_utf8(&line[..colon]).map_err(|_| Refusal::Invalid)?;
+        let colon = line.iter().position(|byte| *byte == b':').ok_or_else(unfit)?;
+        let name = std::str::from_utf8(&line[..colon]).map_err(|_| unfit())?;
         Ok(Header { name: name.to_owned(), value: without_blanks(&line[colon + 1..]).to_vec() })
     };
     lines.split(|byte| *byte == b'\n').map(field).collect()
@@ -213,11 +226,8 @@ fn without_blanks(mut value: &[u8]) -> &[u8] {
     value
 }
 
-fn call(state: &mut RunState, made: impl FnOnce() -> Result<Call, Refusal>) -> i32 {
-    match made() {
-        Ok(made) => code(&state.call(made)),
-        Err(refusal) => code(&Answer::Refused(refusal)),
-    }
+fn call(state: &mut RunState, made: impl FnOnce() -> Result<Call, Unfit>) -> i32 {
+    code(&state.call(made().unwrap_or_else(Call::Unfit)))
 }
 
 /// The answer as the guest sees it.

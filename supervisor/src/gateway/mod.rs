@@ -8,6 +8,7 @@
 //! Deciding must not enter, nor anything of phases and sockets: `worker` drives those.
 
 mod answer;
+mod ask;
 mod denials;
 mod emit;
 mod http;
@@ -18,9 +19,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use void_api::{CallKind, Decision, DenialNote, RunId};
-use void_ipc::message::{Call as WireCall, Refusal};
+use void_ipc::message::Refusal;
 use void_policy::Tenant;
-use void_policy::judge::{self, Call, Denial, FetchAsk, KvAsk, Permit, Spent, Terms};
+use void_policy::judge::{self, Call, Denial, Permit, Spent, Terms};
 use void_policy::rate::HttpRates;
 
 use crate::app::App;
@@ -28,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::settings::Snapshot;
 pub(crate) use answer::Answer;
 use answer::refusal;
+pub(crate) use ask::ask;
 use denials::{Denials, Log};
 pub(crate) use emit::{FLUSH_AFTER, Outbox};
 use http::Fetcher;
@@ -220,25 +222,4 @@ impl<'r> Gateway<'r> {
     pub(crate) fn into_denials(self) -> Vec<DenialNote> {
         self.denials.into_notes()
     }
-}
-
-/// A wire call as policy judges it; `None` for a sleep, which is no gateway call.
-///
-/// # Errors
-/// How long to sleep, in nanoseconds.
-pub(crate) fn ask(call: WireCall) -> Result<Call, u64> {
-    let key = |key: void_ipc::message::Key| KvAsk { namespace: key.namespace, key: key.key };
-    Ok(match call {
-        WireCall::Emit { event, data } => Call::Emit { event, data },
-        WireCall::KvGet(place) => Call::KvGet(key(place)),
-        WireCall::KvSet { key: place, value } => Call::KvSet(key(place), value),
-        WireCall::KvDelete(place) => Call::KvDelete(key(place)),
-        WireCall::Fetch(fetch) => Call::Fetch(FetchAsk {
-            method: fetch.method,
-            url: fetch.url,
-            headers: fetch.headers.into_iter().map(|header| (header.name, header.value)).collect(),
-            body: fetch.body,
-        }),
-        WireCall::Sleep { nanoseconds } => return Err(nanoseconds),
-    })
 }

@@ -5,7 +5,10 @@ use std::mem::ManuallyDrop;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use void_ipc::limits::{FRAME_BYTES, PART_BYTES};
-use void_ipc::message::{Call, Claim, Fetch, FromRun, Key, Reply, RunEnd, Start, Stream, ToRun, Trap, Value};
+use void_ipc::message::{
+    Call, CallPart, Claim, Fetch, FromRun, Key, KeyCall, Misfit, Reply, RunEnd, Start, Stream, ToRun, Trap,
+    Unfit, Value,
+};
 
 use crate::engine::Template;
 use crate::line::Line;
@@ -92,6 +95,9 @@ fn attack(line: &Line, start: &Start) -> Said {
         "flood_of_calls" => loop {
             answered(line, &get("k"))?;
         },
+        "flood_of_unfit" => loop {
+            answered(line, &unfit(CallPart::EventData, Misfit::TooLarge { size: 65_537 }))?;
+        },
         "flood_of_emits" => loop {
             answered(line, &emit(65_536))?;
         },
@@ -102,6 +108,31 @@ fn attack(line: &Line, start: &Start) -> Said {
             for number in 0..500 {
                 let key = Key { namespace: format!("/{number}"), key: "k".into() };
                 answered(line, &Call::KvGet(key))?;
+            }
+            finish(line)
+        }
+        // What a sound worker says of some parts only, said of each.
+        "all_unfit" => {
+            let key_calls = [KeyCall::Get, KeyCall::Set, KeyCall::Delete];
+            let parts = [
+                CallPart::EventName,
+                CallPart::EventData,
+                CallPart::Value,
+                CallPart::Method,
+                CallPart::Url,
+                CallPart::HeaderText,
+                CallPart::HeaderLines,
+                CallPart::Body,
+            ];
+            let of_keys = key_calls.into_iter().flat_map(|of| [CallPart::Namespace(of), CallPart::Key(of)]);
+            for part in parts.into_iter().chain(of_keys) {
+                for misfit in
+                    [Misfit::TooLarge { size: 0 }, Misfit::TooLarge { size: u32::MAX }, Misfit::Invalid]
+                {
+                    let Reply::Refused(_) = answered(line, &unfit(part, misfit))? else {
+                        return Err(io::Error::other("it was not refused"));
+                    };
+                }
             }
             finish(line)
         }
@@ -183,6 +214,10 @@ fn set(name: &str, value: Vec<u8>) -> Call {
 
 fn emit(bytes: usize) -> Call {
     Call::Emit { event: "e".into(), data: vec![b'x'; bytes] }
+}
+
+fn unfit(part: CallPart, misfit: Misfit) -> Call {
+    Call::Unfit(Unfit { part, misfit })
 }
 
 fn sleep(seconds: u64) -> Call {
