@@ -61,6 +61,7 @@ impl Near {
 
     /// Room for one frame of the process's socket, whose first bytes are the ones that are used most: they lie on the page of
     /// this allocator's own words. Whoever asks again gets room on the heap.
+    #[allow(clippy::mut_from_ref, reason = "it is handed out once")]
     pub fn room(&'static self) -> &'static mut [u8] {
         if self.room_taken.swap(true, Ordering::Relaxed) {
             return Vec::leak(vec![0; FRAME_BYTES]);

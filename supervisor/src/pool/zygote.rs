@@ -7,9 +7,12 @@
 //! Waking a process costs as much as forking it, so orders go out in groups: when few spares are left, the
 //! processes that have answered are let go and as many new ones are ordered, in one message.
 
+mod lease;
+mod listen;
+mod tidy;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -28,6 +31,9 @@ use crate::check;
 use crate::compile::Code;
 use crate::metrics::{self, Metrics};
 use crate::readiness;
+pub(crate) use lease::Lease;
+use listen::listen;
+use tidy::tidy;
 
 /// Forks after which a zygote is replaced: its address layout is not kept for ever, and its CPU limit is not met.
 const FORKS_MAX: u32 = 100_000;
@@ -406,106 +412,5 @@ impl Drop for Zygote {
             self.metrics.worker_ended(metrics::Role::Zygote, metrics::Cause::Retired);
             self.die(LeaseError::Died("it was retired".into()));
         }
-    }
-}
-
-/// A run process in use. Dropping it, for whatever reason, gives it back, and it ends.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    process: Rc<RunProcess>,
-    zygote: Rc<Zygote>,
-    in_use: Rc<InUse>,
-}
-
-impl Lease {
-    /// Layers that its zygote could not take on (only where weaker isolation is allowed).
-    pub(crate) fn missing(&self) -> Vec<Refused> {
-        self.zygote.missing.borrow().clone()
-    }
-
-    /// Waits until the process has ended and its zygote has said how. `None` where the zygote is gone too.
-    pub(crate) async fn exited(&self) -> Option<Exit> {
-        const PAUSE: Duration = Duration::from_millis(2);
-        loop {
-            // A zygote that is gone drops what would tell, which ends the wait.
-            let _ = self.zygote.order(&ToZygote::Reap, &[]);
-            if let Ok(exit) = tokio::time::timeout(PAUSE, self.process.exited()).await {
-                return exit;
-            }
-        }
-    }
-}
-
-impl Deref for Lease {
-    type Target = RunProcess;
-
-    fn deref(&self) -> &RunProcess {
-        &self.process
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let place = self.in_use.borrow().iter().position(|process| Rc::ptr_eq(process, &self.process));
-        if let Some(place) = place {
-            self.in_use.borrow_mut().swap_remove(place);
-        }
-        self.zygote.take_back(Rc::clone(&self.process));
-    }
-}
-
-/// Reads what a zygote says until it is gone. Holds it weakly: a zygote that nobody uses ends.
-async fn listen(socket: Rc<Socket>, zygote: Weak<Zygote>, among: Weak<Zygotes>) {
-    loop {
-        let received = receive(&socket).await;
-        let Some(zygote) = zygote.upgrade() else { return };
-        let failed = match received {
-            Ok(message) => zygote.handle(message).err(),
-            Err(error) => Some(LeaseError::Died(error.to_string())),
-        };
-        if let Some(why) = failed {
-            zygote.metrics.worker_ended(metrics::Role::Zygote, metrics::Cause::Crashed);
-            zygote.die(why);
-            if let Some(zygotes) = among.upgrade() {
-                zygotes.borrow_mut().retain(|_, other| !Rc::ptr_eq(other, &zygote));
-            }
-            return;
-        }
-    }
-}
-
-async fn receive(socket: &Socket) -> Result<FromZygote, ChannelError> {
-    loop {
-        let mut ready = socket.readable().await?;
-        match BUFFERS.with_borrow_mut(|(buffer, _)| socket.get_ref().receive(buffer)) {
-            Err(error) if error.would_block() => ready.clear_ready(),
-            received => return received,
-        }
-    }
-}
-
-/// When nobody comes for a moment: lets go of what has answered, has it reaped, and in the end keeps one spare.
-async fn tidy(zygote: Weak<Zygote>) {
-    let mut pause = QUIET;
-    loop {
-        tokio::time::sleep(pause).await;
-        let Some(zygote) = zygote.upgrade() else { return };
-        let quiet = zygote.last_used().elapsed();
-        if quiet < QUIET {
-            continue;
-        }
-        if quiet >= IDLE {
-            zygote.wanted.set(1);
-            zygote.keep_one();
-        }
-        zygote.let_go();
-        let all_left = zygote.leaving.borrow().is_empty();
-        if !zygote.takes_runs() || (all_left && zygote.unreported() == 0 && zygote.waiting() <= 1) {
-            zygote.tidied.set(true);
-            return;
-        }
-        // What was just let go takes a moment to end; what ended before is reported now.
-        let _ = zygote.order(&ToZygote::Reap, &[]);
-        pause = (pause * 2).min(IDLE / 4);
     }
 }
