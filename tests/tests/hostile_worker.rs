@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use void_tests::{Builder, Load, Run, Server, Upstream, wat};
+use void_tests::{Builder, Load, Run, Server, Upstream, marked, wat};
 
 /// What no sound worker says.
 const LIES: &[&str] = &[
@@ -57,6 +57,7 @@ const REST: &[&str] = &[
     "flood_of_denials",
     "all_unfit",
     "lies_of_memory",
+    "one_ahead",
 ];
 
 /// A module with all of them as exports. Where `never_ready` is one, the worker does not say that it is ready.
@@ -253,4 +254,24 @@ fn memory_stays_flat_whatever_they_say() {
     all(6);
     let after = server.process().kib("VmRSS");
     assert!(after < before + 16 * 1024, "{before} KiB, then {after} KiB");
+}
+
+#[test]
+fn an_end_that_is_said_ahead_reaches_no_other_module() {
+    let server = hostile().env("WASM_ISOLATION", "module").env("WASM_WALL_MS_BUDGET", "300").start();
+    assert_eq!(server.get("/v1/policy").json()["isolation"], "module");
+    let (liar, other) = (server.upload(&module(false)), server.upload(&marked(&module(false), 1)));
+    let sound = server.run(&other, "sound", json!([])).result().clone();
+    assert_ne!(sound, 7);
+    for _ in 0..10 {
+        // A process that serves many runs of a module is subverted for all that it serves from then on; no other's are.
+        server.run(&liar, "one_ahead", json!([]));
+        let after = server.run(&liar, "sound", json!([]));
+        let reasons = ["worker_crashed", "wall_budget"];
+        assert!(after.status() == "finished" || reasons.contains(&after.reason()), "{}", after.record());
+        // Each of these processes serves one run alone, so the next one gets another.
+        let run = server.run(&other, "sound", json!([]));
+        assert!(run.status() != "finished" || *run.result() == sound, "{}", run.record());
+    }
+    assert_eq!(server.get("/health").status, 200);
 }

@@ -165,6 +165,9 @@ fn attack(line: &Line, start: &Start) -> Said {
             }))
         }
         "lies_of_the_end" => done(line, Claim::TooLarge { pages: u32::MAX }),
+        // Where processes are used again: the next run's end, ahead of it.
+        "one_ahead" => done(line, Claim::Returned(vec![Value::I32(1)]))
+            .and_then(|()| done(line, Claim::Returned(vec![Value::I32(7)]))),
         "exits_oddly" => done(line, Claim::Exited(u32::MAX)),
         _ => Ok(()),
     }
