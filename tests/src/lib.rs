@@ -18,6 +18,7 @@ pub use support::browser::{Browser, Look};
 pub use support::caller::{Caller, Request};
 pub use support::cli::{Said, void_wasm, void_wasm_command};
 pub use support::events::{Event, Events};
+pub use support::fetching::{code, denied_by, echo, fetch, fetching, gzip};
 pub use support::guest::{
     guest, long_to_compile_module, marked, module_of_many_functions, slow_to_compile_module, wat,
 };

@@ -1,71 +1,15 @@
 //! `http.fetch` through real sockets: what is sent, what comes back, where it may lead, and what it costs at most.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use void_tests::{Asked, Builder, Caller, Request, Run, Server, Stream, Upstream, reply};
+use void_tests::{Caller, Request, Upstream, code, denied_by, echo, fetch, fetching, gzip, reply};
 
 const DENIED: i64 = -1;
 const TOO_LARGE: i64 = -3;
 const UNREACHABLE: i64 = -8;
-
-fn fetching(allowlist: &str) -> Builder {
-    Server::builder()
-        .env("WASM_CAPS", "emit,http")
-        .env("WASM_HTTP_ALLOWLIST", allowlist)
-        .env("WASM_HTTP_RPS", "10000")
-        .env("WASM_HTTP_BURST", "10000")
-}
-
-/// Runs one request in a run of its own.
-#[track_caller]
-fn fetch(server: &Server, request: Request<'_>) -> Run {
-    server.run(&server.upload(&Caller::new().fetch("f", request).build()), "f", json!([]))
-}
-
-#[track_caller]
-fn code(run: &Run) -> i64 {
-    run.result().as_i64().expect("a code")
-}
-
-#[track_caller]
-fn denied_by(run: &Run, rule: &str) {
-    assert!(code(run) < 0, "{}", run.record());
-    assert_eq!(run.record()["denials"][0]["rule"], rule, "{}", run.record());
-}
-
-/// 200 with the request in the body.
-fn echo(asked: &Asked, to: &mut dyn Stream) -> io::Result<()> {
-    let text =
-        format!("{}\n{}\n\n{}", asked.line, asked.headers.join("\n"), String::from_utf8_lossy(&asked.body));
-    reply(to, "200 OK", &["X-Answer: yes", "Content-Type: text/plain"], text.as_bytes())
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    // One stored block after the other: gzip without a compressor (RFC 1951, 3.2.4; RFC 1952).
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let blocks = bytes.chunks(65_535).chain([&[][..]]);
-    let last = bytes.len().div_ceil(65_535);
-    for (number, chunk) in blocks.enumerate() {
-        out.push(u8::from(number == last));
-        let length = chunk.len() as u16;
-        out.extend(length.to_le_bytes());
-        out.extend((!length).to_le_bytes());
-        out.extend(chunk);
-    }
-    let crc = bytes.iter().fold(!0u32, |crc, byte| {
-        (0..8).fold(
-            crc ^ u32::from(*byte),
-            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
-        )
-    });
-    out.extend((!crc).to_le_bytes());
-    out.extend((bytes.len() as u32).to_le_bytes());
-    out
-}
 
 #[test]
 fn a_request_arrives_as_it_was_meant_and_its_answer_comes_back() {

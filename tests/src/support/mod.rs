@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod caller;
 pub(crate) mod cli;
 pub(crate) mod events;
+pub(crate) mod fetching;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod island;
