@@ -48,6 +48,15 @@ fn from_errno(errno: Errno) -> ChannelError {
     }
 }
 
+/// Receives, and once more after a reset. A peer that ends with something unread resets the channel, which the kernel says
+/// once and before what the peer wrote last: why a worker could not come to be is such a word, and its order lies unread.
+fn past_a_reset<T>(mut receive: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    match receive() {
+        Err(Errno::ECONNRESET) => receive(),
+        received => received,
+    }
+}
+
 /// One end of a typed packet socket. No call on it waits, whatever the socket's own flags are.
 #[derive(Debug)]
 pub struct Channel<Tx, Rx> {
@@ -125,9 +134,8 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
     /// # Errors
     /// [`ChannelError::Closed`] at the end, `WouldBlock` when nothing is there, or a codec error.
     pub fn receive(&self, buffer: &mut ReceiveBuffer) -> Result<Rx, ChannelError> {
-        match socket::recv(self.socket.as_raw_fd(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT)
-            .map_err(from_errno)?
-        {
+        let receive = || socket::recv(self.socket.as_raw_fd(), &mut buffer.bytes, MsgFlags::MSG_DONTWAIT);
+        match past_a_reset(receive).map_err(from_errno)? {
             0 => Err(ChannelError::Closed),
             length => Ok(decode(&buffer.bytes[..length])?),
         }
@@ -142,25 +150,25 @@ impl<Tx: Message, Rx: Message> Channel<Tx, Rx> {
         buffer: &mut ReceiveBuffer,
     ) -> Result<(Rx, Option<UnixCredentials>), ChannelError> {
         let mut control = cmsg_space!(UnixCredentials);
-        let mut io = [IoSliceMut::new(&mut buffer.bytes)];
-        let received = socket::recvmsg::<()>(
-            self.socket.as_raw_fd(),
-            &mut io,
-            Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
-        )
-        .map_err(from_errno)?;
+        let receive = || {
+            let mut io = [IoSliceMut::new(&mut buffer.bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+            let received =
+                socket::recvmsg::<()>(self.socket.as_raw_fd(), &mut io, Some(&mut control), flags)?;
+            let sender = received.cmsgs().ok().and_then(|mut messages| {
+                messages.find_map(|message| match message {
+                    ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
+                    _ => None,
+                })
+            });
+            Ok((received.bytes, received.flags, sender))
+        };
+        let (length, flags, sender) = past_a_reset(receive).map_err(from_errno)?;
         // There is room for the sender's credentials alone, and nothing else may come upward.
-        if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+        if flags.contains(MsgFlags::MSG_CTRUNC) {
             return Err(ChannelError::Descriptors(1));
         }
-        let sender = received.cmsgs().ok().and_then(|mut messages| {
-            messages.find_map(|message| match message {
-                ControlMessageOwned::ScmCredentials(credentials) => Some(credentials),
-                _ => None,
-            })
-        });
-        match received.bytes {
+        match length {
             0 => Err(ChannelError::Closed),
             length => Ok((decode(&buffer.bytes[..length])?, sender)),
         }
