@@ -20,7 +20,7 @@ use void_seccomp::filter::{self, Filter};
 use void_seccomp::limits::Limits;
 use void_seccomp::lockdown::Lockdown;
 use void_seccomp::wire::Wire;
-use void_seccomp::{ExitWhenOutOfMemory, fork, process};
+use void_seccomp::{ExitWhenOutOfMemory, fork, means, process};
 
 #[global_allocator]
 static ALLOCATOR: ExitWhenOutOfMemory = ExitWhenOutOfMemory;
@@ -120,7 +120,7 @@ fn read_input() -> Result<Vec<u8>, FromCompiler> {
 fn lock_down(job: Job) -> Result<(), Refused> {
     // The first hash map of a thread asks the kernel for randomness; later ones do not.
     drop(std::hint::black_box(std::collections::HashMap::<u8, u8>::new()));
-    let mut lockdown = Lockdown::begin(job.allow_weaker);
+    let mut lockdown = Lockdown::begin(job.allow_weaker, means::left_out(std::env::args().skip(1)))?;
     lockdown.enter(Limits {
         data_bytes: job.memory_bytes_max,
         cpu_seconds: u64::from(job.cpu_seconds_max),

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use nix::unistd::{Uid, getegid, geteuid};
 use void_ipc::limits::FRAME_BYTES;
 use void_ipc::message::{FromCompiler, FromZygote, Refused, Role, ToSpawner};
+use void_seccomp::means::Means;
 use void_seccomp::namespaces::Identity;
 use void_seccomp::spawn::{self, Program};
 use void_seccomp::{descriptors, process};
@@ -23,18 +24,22 @@ const FIRST_USER: u32 = 2_000_000_000;
 pub fn main(parent: Option<String>, mode: Option<String>) -> ExitCode {
     let allow_weaker = mode.as_deref() == Some("weaker");
     let Some(parent) = parent.and_then(|parent| parent.parse().ok()) else { return ExitCode::from(64) };
-    match open(parent) {
-        Ok((socket, own, programs)) => serve(&socket, &own, &programs, allow_weaker),
+    match open(parent, allow_weaker) {
+        Ok(spawner) => serve(&spawner),
         Err(_) => ExitCode::from(71),
     }
 }
 
-struct Programs {
+struct Spawner {
+    socket: OwnedFd,
+    /// Refers to this process.
+    own: OwnedFd,
     zygote: File,
     compiler: File,
+    means: Means,
 }
 
-fn open(parent: i32) -> std::io::Result<(OwnedFd, OwnedFd, Programs)> {
+fn open(parent: i32, allow_weaker: bool) -> std::io::Result<Spawner> {
     process::set_name(c"void-spawner")?;
     let own = spawn::prepare(parent)?;
     let socket = void_seccomp::inherited(0).try_clone()?;
@@ -42,10 +47,12 @@ fn open(parent: i32) -> std::io::Result<(OwnedFd, OwnedFd, Programs)> {
     nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
     let worker: PathBuf = std::env::current_exe()?;
     let compiler = worker.with_file_name("void-sandbox-compiler");
-    Ok((socket, own, Programs { zygote: File::open("/proc/self/exe")?, compiler: File::open(compiler)? }))
+    let (zygote, compiler) = (File::open("/proc/self/exe")?, File::open(compiler)?);
+    let means = if allow_weaker { Means::find(identity(0))? } else { Means::default() };
+    Ok(Spawner { socket, own, zygote, compiler, means })
 }
 
-fn serve(socket: &OwnedFd, own: &OwnedFd, programs: &Programs, allow_weaker: bool) -> ExitCode {
+fn serve(Spawner { socket, own, zygote, compiler, means }: &Spawner) -> ExitCode {
     let mut buffer = vec![0; FRAME_BYTES];
     loop {
         let (length, descriptors) = match descriptors::receive(socket.as_fd(), &mut buffer) {
@@ -59,8 +66,8 @@ fn serve(socket: &OwnedFd, own: &OwnedFd, programs: &Programs, allow_weaker: boo
         };
         let [control, fourth, fifth] = descriptors.as_slice() else { return ExitCode::from(76) };
         let (file, name) = match role {
-            Role::Zygote => (&programs.zygote, c"void-zygote"),
-            Role::Compiler => (&programs.compiler, c"void-compiler"),
+            Role::Zygote => (zygote, c"void-zygote"),
+            Role::Compiler => (compiler, c"void-compiler"),
         };
         let program = Program {
             file: file.as_fd(),
@@ -68,7 +75,7 @@ fn serve(socket: &OwnedFd, own: &OwnedFd, programs: &Programs, allow_weaker: boo
             descriptors: [control.as_fd(), fourth.as_fd(), fifth.as_fd()],
             starter: own.as_fd(),
             identity: identity(user_slot),
-            allow_weaker,
+            means,
         };
         let report = |refused| report(role, control, refused);
         if let Err(refused) = spawn::start(&program, report) {

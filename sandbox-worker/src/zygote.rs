@@ -1,19 +1,20 @@
 //! A zygote: locks itself down, loads one module, and forks a run process whenever it is told to.
 //!
-//! It is the first process of its pid namespace: when it ends, every run process in it ends.
+//! It is the first process of its pid namespace: when it ends, every run process in it ends. Where it was refused one, each
+//! run process asks the kernel for that itself.
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use void_ipc::limits::{FORKS, SLOTS};
-use void_ipc::message::{Exited, FromZygote, Refused, Setup, ToZygote, Unloadable};
+use void_ipc::message::{Exited, FromZygote, Layer, Refused, Setup, ToZygote, Unloadable};
 use void_seccomp::filter::{self, Filter};
 use void_seccomp::fork::{self, Side};
 use void_seccomp::leftovers::Leftovers;
 use void_seccomp::limits::Limits;
 use void_seccomp::lockdown::Lockdown;
 use void_seccomp::wire::Wire;
-use void_seccomp::{Secret, memory, process};
+use void_seccomp::{Secret, means, memory, process};
 
 use crate::engine::{self, Template};
 use crate::line::Line;
@@ -81,7 +82,8 @@ fn prepare(setup: &Setup, line: &Line, leftovers: Leftovers) -> Result<Prepared,
     // Code on small pages is as good and slower.
     let _ = memory::hold_own_code_ready();
     imports::prepare_random();
-    let mut lockdown = Lockdown::begin(setup.allow_weaker);
+    let mut lockdown = Lockdown::begin(setup.allow_weaker, means::left_out(std::env::args().skip(1)))
+        .map_err(Failure::Refused)?;
     lockdown
         .enter(Limits {
             data_bytes: OWN_BYTES
@@ -100,7 +102,12 @@ fn prepare(setup: &Setup, line: &Line, leftovers: Leftovers) -> Result<Prepared,
     fork::keep_only_the_socket().map_err(|_| Failure::Gone)?;
     // Plain modules have no clock. What stays costs each fork a little.
     let _ = leftovers.give_back(template.has_wasi());
-    let secret = Secret::new().map_err(|_| Failure::Gone)?;
+    let mut secret = Secret::new().map_err(|_| Failure::Gone)?;
+    let mut own = filter::ZYGOTE.to_vec();
+    if lockdown.misses(Layer::Namespaces) {
+        own.extend(filter::TIE);
+        secret.tie_children();
+    }
     let mut run = filter::RUN.to_vec();
     if template.has_wasi() {
         run.extend(filter::WASI);
@@ -108,7 +115,7 @@ fn prepare(setup: &Setup, line: &Line, leftovers: Leftovers) -> Result<Prepared,
     if reuse {
         run.extend(filter::REUSE);
     }
-    let missing = Filter::guarded(&run, filter::ZYGOTE, &secret)
+    let missing = Filter::guarded(&run, &own, &secret)
         .map_err(Refused::from)
         .and_then(|filter| lockdown.finish(&[template.code()], SLOTS as u64 + 1, filter))
         .map_err(Failure::Refused)?;

@@ -1,7 +1,7 @@
 //! The kernel syscall filters, as data with reasons. Whatever is not listed kills the process.
 //!
 //! The same in debug and release. `docs/isolation.md` prints these tables, and a test holds the page equal to them.
-//! `tests/guard.rs` shows that each rule of RUN and ZYGOTE is needed; that REUSE's are was seen by taking them away by hand;
+//! `tests/guard.rs` shows that each rule of RUN, ZYGOTE and TIE is needed; that REUSE's are was seen by taking them away by hand;
 //! COMPILER's and WASI's are not tested so.
 
 use std::collections::BTreeMap;
@@ -151,6 +151,18 @@ pub const ZYGOTE: &[Rule] = &[
         &[(0, Width::Int, libc::PR_SET_NAME as u64)],
         "a run process is called void-run",
     ),
+];
+
+/// What a zygote needs beside [`ZYGOTE`] where it was refused a pid namespace, whose end would end its run processes with it
+/// (`WASM_ALLOW_WEAKER_ISOLATION=1`). Guarded too.
+pub const TIE: &[Rule] = &[
+    rule(
+        libc::SYS_prctl,
+        "prctl",
+        &[(0, Width::Int, libc::PR_SET_PDEATHSIG as u64), (1, Width::Long, libc::SIGKILL as u64)],
+        "a run process dies with its zygote",
+    ),
+    rule(libc::SYS_getppid, "getppid", &[], "one whose zygote died just before ends by itself"),
 ];
 
 /// A compiler.

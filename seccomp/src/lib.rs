@@ -13,6 +13,7 @@ pub mod landlock;
 pub mod leftovers;
 pub mod limits;
 pub mod lockdown;
+pub mod means;
 pub mod memory;
 pub mod mounts;
 pub mod namespaces;

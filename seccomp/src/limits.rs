@@ -61,13 +61,13 @@ pub fn set(limits: Limits) -> io::Result<()> {
     Resource::CPU.set(limits.cpu_seconds, limits.cpu_seconds + limits.cpu_grace_seconds)
 }
 
-/// The limits that are set when everything is loaded: processes of this user in its namespace, and
-/// descriptors: three streams, the socket, and those that are received before they are put in its place.
+/// The limits that are set when everything is loaded: processes of this user in its namespace, where it has one or the user
+/// is its own, and descriptors: three streams, the socket, and those that are received before they are put in its place.
 ///
 /// # Errors
 /// The kernel's.
-pub fn set_last(processes: u64) -> io::Result<()> {
+pub fn set_last(processes: Option<u64>) -> io::Result<()> {
     let descriptors = 4 + void_ipc::limits::FORKS as u64;
     Resource::NOFILE.set(descriptors, descriptors)?;
-    Resource::NPROC.set(processes, processes)
+    processes.map_or(Ok(()), |processes| Resource::NPROC.set(processes, processes))
 }

@@ -23,9 +23,20 @@ pub struct Lockdown {
 }
 
 impl Lockdown {
-    /// Begins. With `allow_weaker` a refused layer is noted instead of ending the process's life.
-    pub fn begin(allow_weaker: bool) -> Lockdown {
-        Lockdown { allow_weaker, missing: Vec::new() }
+    /// Begins. With `allow_weaker` a refused layer is noted instead of ending the process's life; `before` are those that
+    /// the spawner had to do without.
+    ///
+    /// # Errors
+    /// The first of them, where none may be missing.
+    pub fn begin(allow_weaker: bool, before: Vec<Refused>) -> Result<Lockdown, Refused> {
+        let mut lockdown = Lockdown { allow_weaker, missing: Vec::new() };
+        before.into_iter().try_for_each(|refused| lockdown.layer(refused.layer, Err(refused.detail)))?;
+        Ok(lockdown)
+    }
+
+    /// Whether this process goes on without `layer`.
+    pub fn misses(&self, layer: Layer) -> bool {
+        self.missing.iter().any(|refused| refused.layer == layer)
     }
 
     /// The layers that need nothing loaded yet.
@@ -33,7 +44,13 @@ impl Lockdown {
     /// # Errors
     /// The first layer that was refused.
     pub fn enter(&mut self, bounds: Limits) -> Result<(), Refused> {
-        self.layer(Layer::EmptyRoot, mounts::empty_root().map_err(at_step))?;
+        // Without a mount namespace of its own the root that it takes away would be the machine's.
+        let root = if self.misses(Layer::Namespaces) {
+            Err("without a mount namespace of its own the root is everybody's".into())
+        } else {
+            mounts::empty_root().map_err(at_step)
+        };
+        self.layer(Layer::EmptyRoot, root)?;
         self.layer(Layer::Limits, limits::set(bounds).map_err(plain))?;
         self.layer(Layer::Capabilities, capabilities::drop_all().map_err(plain))?;
         self.layer(Layer::Process, process::restrict().map_err(at_step))?;
@@ -52,7 +69,13 @@ impl Lockdown {
         filter: Filter<'_>,
     ) -> Result<Vec<Refused>, Refused> {
         self.layer(Layer::Memory, memory::seal(code).map_err(at_step))?;
-        self.layer(Layer::Limits, limits::set_last(processes).map_err(plain))?;
+        // The kernel counts by user and user namespace: without either of its own, all others of this user count too.
+        let shared = self.misses(Layer::User) && self.misses(Layer::Namespaces);
+        self.layer(Layer::Limits, limits::set_last((!shared).then_some(processes)).map_err(plain))?;
+        if shared {
+            let detail = "the number of processes cannot be limited: it is counted for all of this user's";
+            self.layer(Layer::Limits, Err(detail.into()))?;
+        }
         let missing = std::mem::take(&mut self.missing);
         // A filter that cannot be installed is the one layer without which nothing goes on.
         filter.install()?;
@@ -63,7 +86,9 @@ impl Lockdown {
         match result {
             Ok(()) => Ok(()),
             Err(detail) if self.allow_weaker => {
-                self.missing.push(Refused { layer, detail });
+                if !self.misses(layer) {
+                    self.missing.push(Refused { layer, detail });
+                }
                 Ok(())
             }
             Err(detail) => Err(Refused { layer, detail }),

@@ -9,11 +9,11 @@ use std::os::unix::net::UnixStream;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use void_ipc::message::{Layer, Refused};
+use void_ipc::message::Refused;
 
 use crate::lockdown::plain;
-use crate::namespaces::{self, Identity};
+use crate::means::{Means, no_namespaces};
+use crate::namespaces::Identity;
 use crate::{limits, process, sys};
 
 /// What to start.
@@ -29,8 +29,8 @@ pub struct Program<'a> {
     pub starter: BorrowedFd<'a>,
     /// Who it is outside its user namespace.
     pub identity: Identity,
-    /// Go on where a layer is refused.
-    pub allow_weaker: bool,
+    /// What of all that the kernel grants.
+    pub means: &'a Means,
 }
 
 /// Prepares this process to start others: a session of its own, no zombies, death with the parent. Gives a descriptor
@@ -55,9 +55,8 @@ pub fn prepare(parent: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// What was refused, where the parent sees it.
 pub fn start(program: &Program<'_>, report: impl Fn(Refused)) -> Result<i32, Refused> {
-    let namespaces = |detail: String| Refused { layer: Layer::Namespaces, detail };
-    let (mut ours, mut theirs) = UnixStream::pair().map_err(|error| namespaces(plain(error)))?;
-    let pid = sys::clone(namespaces::ALL).map_err(|error| namespaces(format!("clone: {error}")))?;
+    let (mut ours, mut theirs) = UnixStream::pair().map_err(|error| no_namespaces(plain(error)))?;
+    let pid = sys::clone(program.means.flags()).map_err(|error| no_namespaces(format!("clone: {error}")))?;
     if pid == 0 {
         drop(ours);
         let refused = become_worker(program, &mut theirs);
@@ -67,26 +66,23 @@ pub fn start(program: &Program<'_>, report: impl Fn(Refused)) -> Result<i32, Ref
     drop(theirs);
     let mut byte = [0];
     // The child is dumpable now, so that its maps are ours to write.
-    let mapped = ours
-        .read_exact(&mut byte)
-        .and_then(|()| namespaces::map_users(pid, program.identity))
-        .and_then(|()| ours.write_all(&byte));
-    match mapped {
+    if ours.read_exact(&mut byte).is_ok()
+        && let Err(refused) = program.means.map(pid, program.identity)
+        && !has_died(pid)
+    {
         // Without the byte the child ends by itself.
-        Err(error) if !has_died(pid, &error) => Err(namespaces(format!("mapping users: {error}"))),
-        // A child that somebody killed was refused nothing: its death shows at its socket.
-        _ => Ok(pid),
+        return Err(refused);
     }
+    // A child that somebody killed was refused nothing: its death shows at its socket.
+    let _ = ours.write_all(&byte);
+    Ok(pid)
 }
 
-/// Whether `error` came of the child's death.
-fn has_died(pid: i32, error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
-        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH)
+fn has_died(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH)
 }
 
 fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
-    let namespaces = |detail: String| Refused { layer: Layer::Namespaces, detail };
     let mut byte = [0];
     let ready = process::set_dumpable(true)
         .and_then(|()| parent.write_all(&byte))
@@ -95,22 +91,16 @@ fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
         // The parent has said why.
         sys::exit(1);
     }
-    if let Err(error) = take_identity(program.identity) {
-        return Refused { layer: Layer::User, detail: plain(error) };
+    if let Err(refused) = program.means.settle(program.identity) {
+        return refused;
     }
     // A change of identity undoes it, so not before. One whose starter died earlier would live on.
     if process::die_with_parent().is_err() || has_ended(program.starter) {
         sys::exit(1);
     }
-    if let Err(error) = namespaces::forbid_further() {
-        let refused = Refused { layer: Layer::NamespaceLimits, detail: plain(error) };
-        if !program.allow_weaker {
-            return refused;
-        }
-    }
     match execute(program) {
         Ok(never) => match never {},
-        Err(error) => namespaces(format!("exec: {error}")),
+        Err(error) => no_namespaces(format!("exec: {error}")),
     }
 }
 
@@ -118,15 +108,6 @@ fn become_worker(program: &Program<'_>, parent: &mut UnixStream) -> Refused {
 fn has_ended(process: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(process, PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO) != Ok(0)
-}
-
-fn take_identity(identity: Identity) -> io::Result<()> {
-    if identity.chosen {
-        setgroups(&[])?;
-    }
-    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
-    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
-    Ok(())
 }
 
 fn execute(program: &Program<'_>) -> io::Result<std::convert::Infallible> {
@@ -142,7 +123,10 @@ fn execute(program: &Program<'_>) -> io::Result<std::convert::Infallible> {
     }
     sys::close_on_exec_from(6)?;
     limits::without_break()?;
-    Err(sys::execute(file.as_fd(), program.name))
+    let words = program.means.words();
+    let arguments: Vec<&CStr> =
+        std::iter::once(program.name).chain(words.iter().map(|word| word.as_c_str())).collect();
+    Err(sys::execute(file.as_fd(), &arguments))
 }
 
 fn lift(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
-use void_seccomp::filter::{Filter, RUN, Rule, WASI, ZYGOTE};
+use void_seccomp::filter::{Filter, RUN, Rule, TIE, WASI, ZYGOTE};
 use void_seccomp::fork::{self, Side};
 use void_seccomp::wire::Wire;
 use void_seccomp::{Secret, exit};
@@ -45,13 +45,14 @@ fn main() {
     }
 }
 
-const TESTS: [(&str, fn()); 7] = [
+const TESTS: [(&str, fn()); 8] = [
     ("a run that keeps to its table lives", a_run_that_keeps_to_its_table_lives),
     ("every other kernel syscall ends a run", every_other_kernel_syscall_ends_a_run),
     ("wrong arguments end a run", wrong_arguments_end_a_run),
     ("what the zygote may do ends a run", what_the_zygote_may_do_ends_a_run),
     ("a guest with WASI has two clocks", a_guest_with_wasi_has_two_clocks),
     ("every rule is needed", every_rule_is_needed),
+    ("a run that is tied dies with its zygote", a_run_that_is_tied_dies_with_its_zygote),
     ("a run's memory does not hold the secret", a_runs_memory_does_not_hold_the_secret),
 ];
 
@@ -94,7 +95,7 @@ fn wrong_arguments_end_a_run() {
 fn what_the_zygote_may_do_ends_a_run() {
     let mut random = [0; 8];
     getrandom::fill(&mut random).unwrap();
-    for rule in ZYGOTE {
+    for (rule, tied) in ZYGOTE.iter().map(|rule| (rule, "")).chain(TIE.iter().map(|rule| (rule, "tied "))) {
         for guess in [0, u64::from_ne_bytes(random), u64::MAX, 0x7a3c_95e1_d04b_268f] {
             let mut arguments = [0; 6];
             for (position, _, value) in rule.arguments {
@@ -102,7 +103,7 @@ fn what_the_zygote_may_do_ends_a_run() {
             }
             arguments[5] = guess;
             let text: Vec<String> = arguments.iter().map(u64::to_string).collect();
-            let ended = attempt(&format!("call {} {}", rule.syscall, text.join(" ")), "");
+            let ended = attempt(&format!("{tied}call {} {}", rule.syscall, text.join(" ")), "");
             assert_eq!(ended.status.code(), Some(KILLED), "{} with {guess:#x}", rule.name);
         }
     }
@@ -124,13 +125,32 @@ fn a_guest_with_wasi_has_two_clocks() {
 
 /// Take one away, and a life that needs it ends.
 fn every_rule_is_needed() {
-    for rule in RUN.iter().chain(ZYGOTE) {
-        let scene = if rule.name == "rt_sigreturn" { "trap" } else { "life" };
+    let scene = |rule: &Rule| if rule.name == "rt_sigreturn" { "trap" } else { "life" };
+    let plain = RUN.iter().chain(ZYGOTE).map(|rule| (scene(rule), rule.name.to_owned()));
+    // Another rule has the same name as one of these.
+    let tied = TIE.iter().map(|rule| ("tied life", format!("tie {}", rule.name)));
+    for (scene, rule) in plain.chain(tied) {
         assert_eq!(attempt(scene, "").status.code(), Some(0), "{scene}");
-        let without = attempt(scene, rule.name);
+        let without = attempt(scene, &rule);
         // Either the run dies, or the zygote itself.
         let killed = without.status.code() == Some(KILLED) || without.status.signal() == Some(libc::SIGSYS);
-        assert!(killed, "without {}: {:?}", rule.name, without.status);
+        assert!(killed, "without {rule}: {:?}", without.status);
+    }
+}
+
+/// Where no pid namespace ends with the zygote.
+fn a_run_that_is_tied_dies_with_its_zygote() {
+    for (what, dies) in [("tied wait", true), ("wait", false)] {
+        let mut scene = Scene::start(what, "");
+        let run = scene.run_process();
+        scene.zygote.kill().unwrap();
+        scene.zygote.wait().unwrap();
+        // The run is the last that holds its socket, and waits there for a word that does not come.
+        let patience = std::time::Duration::from_secs(if dies { 10 } else { 1 });
+        scene.near.set_read_timeout(Some(patience)).unwrap();
+        let heard = scene.near.read(&mut [0; 16]).map_err(|error| error.kind());
+        let expected = if dies { Ok(0) } else { Err(std::io::ErrorKind::WouldBlock) };
+        assert_eq!(heard, expected, "{what}: {run}");
     }
 }
 
@@ -270,15 +290,20 @@ fn zygote(what: &str, without: &str) -> ! {
     nix::unistd::dup2(std::io::stdin(), &mut third).unwrap();
     std::mem::forget(third);
     nix::sys::prctl::set_no_new_privs().unwrap();
-    let secret = Secret::new().unwrap();
+    let keep = |rules: &[Rule]| rules.iter().copied().filter(|rule| rule.name != without).collect::<Vec<_>>();
+    let mut secret = Secret::new().unwrap();
+    let mut own = keep(ZYGOTE);
+    if what.starts_with("tied ") {
+        secret.tie_children();
+        own.extend(TIE.iter().filter(|rule| without.strip_prefix("tie ") != Some(rule.name)));
+    }
     let handler = SigHandler::Handler(trapped);
     // SAFETY: the handler counts, writes and exits, all of which a handler may do.
     unsafe { signal(Signal::SIGILL, handler) }.unwrap();
-    let keep = |rules: &[Rule]| rules.iter().copied().filter(|rule| rule.name != without).collect::<Vec<_>>();
     let mut wire = Wire::take(Vec::leak(vec![0; void_ipc::limits::FRAME_BYTES]));
     let mut sockets = Vec::with_capacity(8);
     let free = [keep(RUN), if what.starts_with("wasi ") { keep(WASI) } else { vec![] }].concat();
-    Filter::guarded(&free, &keep(ZYGOTE), &secret).unwrap().install().unwrap();
+    Filter::guarded(&free, &own, &secret).unwrap().install().unwrap();
 
     let order: Option<void_ipc::message::ToZygote> =
         wire.receive_with_descriptors(&secret, &mut sockets).unwrap();
@@ -301,7 +326,7 @@ fn zygote(what: &str, without: &str) -> ! {
 }
 
 fn run(what: &str, secret: &Secret, wire: &mut Wire) -> ! {
-    let mut words = what.strip_prefix("wasi ").unwrap_or(what).split(' ');
+    let mut words = what.trim_start_matches("wasi ").trim_start_matches("tied ").split(' ');
     match words.next() {
         Some("life") => {
             let mut heard = [0; 32];

@@ -85,7 +85,10 @@ pub(crate) async fn prove(nursery: &Nursery, probe: &Arc<Code>) -> Result<Layers
     };
     worker::begin(&process, start).map_err(|error| failed(&error))?;
     match process.receive().await {
-        Ok(FromRun::Done(end)) if end.claim == Claim::Returned(vec![Value::I32(5)]) => Ok(Layers { missing }),
+        Ok(FromRun::Done(end)) if end.claim == Claim::Returned(vec![Value::I32(5)]) => {
+            missing.sort_by_key(|refused| refused.layer);
+            Ok(Layers { missing })
+        }
         other => Err(failed(&format!("add(2, 3) gave {other:?}"))),
     }
 }
@@ -162,7 +165,11 @@ fn limits(pid: i32) -> Result<(), String> {
 
 fn remedy(refused: &Refused) -> &'static str {
     match refused.layer {
-        Layer::User | Layer::Namespaces | Layer::NamespaceLimits | Layer::EmptyRoot => {
+        Layer::User => {
+            "As root, let the service have the user numbers from 2000000000 on (in a container or user namespace they must be \
+             mapped) and change its user (setgroups, setresgid, setresuid); or start it as an ordinary user."
+        }
+        Layer::Namespaces | Layer::NamespaceLimits | Layer::EmptyRoot => {
             "Allow unprivileged user namespaces for this program: sysctl kernel.unprivileged_userns_clone=1, \
              user.max_user_namespaces above 0, and on systems with AppArmor a profile with `userns,` for void-sandbox-worker \
              (or sysctl kernel.apparmor_restrict_unprivileged_userns=0); in a container, allow unshare and mount."

@@ -182,7 +182,7 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
     let (warm_up, warm_up_wasi) =
         tokio::try_join!(own_module(&compiler, 0, WARM_UP), own_module(&compiler, 1, WARM_UP_WASI))?;
     keep_code(&compiler, settings, warm_up.engine(), programs, &metrics);
-    let nursery = Nursery {
+    let mut nursery = Nursery {
         spawner,
         warm_up: Arc::clone(&warm_up),
         warm_up_wasi,
@@ -190,9 +190,11 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
         cpu: None,
         zygotes_max: zygotes_max(processors.len()),
         allow_weaker,
+        proven: None,
         reuse: settings.work.isolation == Isolation::Module,
     };
     let layers = proof::prove(&nursery, &warm_up).await?;
+    nursery.proven = Some(layers.missing().iter().map(|refused| refused.layer).collect());
     for refused in layers.missing() {
         tracing::warn!(layer = refused.layer.name(), detail = %refused.detail, "isolation is weaker than it should be");
     }

@@ -19,6 +19,8 @@ pub struct Secret {
     page: NonNull<u64>,
     /// What a child is called. Here, and not among the program's constants, which a child would first have to page in.
     name: [u8; 16],
+    /// The number of the process that a child must not outlive, 0 where the pid namespace sees to that.
+    tie: u32,
 }
 
 impl Secret {
@@ -45,13 +47,19 @@ impl Secret {
         // SAFETY: the page is ours; wiping changes what a child sees of it, not what we see.
         check(c_long::from(unsafe { libc::madvise(page, PAGE, libc::MADV_WIPEONFORK) }))?;
         let page = NonNull::new(page.cast::<u64>()).ok_or_else(|| io::Error::other("no page"))?;
-        let secret = Secret { page, name: *b"void-run\0\0\0\0\0\0\0\0" };
+        let secret = Secret { page, name: *b"void-run\0\0\0\0\0\0\0\0", tie: 0 };
         while secret.has_a_zero_half() {
             // SAFETY: the page has room for the eight bytes, which the kernel writes there and nowhere else.
             let written = unsafe { libc::getrandom(page.as_ptr().cast::<c_void>(), size_of::<u64>(), 0) };
             check(written as c_long)?;
         }
         Ok(secret)
+    }
+
+    /// Has each child die with this process: for one that is not the first of a pid namespace. The filter must have
+    /// [`crate::filter::TIE`].
+    pub fn tie_children(&mut self) {
+        self.tie = std::process::id();
     }
 
     /// A child finds zeroes, so zeroes must open nothing.
@@ -135,7 +143,7 @@ impl Secret {
                 "syscall",
                 "test rax, rax",
                 "jnz 2f",
-                // The child. Its page is wiped: the register is the last place, for three more syscalls.
+                // The child. Its page is wiped: the register is the last place, for three or five more syscalls.
                 "mov eax, {dup2}",
                 "mov edi, {socket:e}",
                 "mov esi, 3",
@@ -153,6 +161,20 @@ impl Secret {
                 "mov edi, {set_name}",
                 "mov rsi, {name}",
                 "syscall",
+                "test {tie:e}, {tie:e}",
+                "jz 4f",
+                "mov eax, {prctl}",
+                "mov edi, {set_death}",
+                "mov esi, {kill}",
+                "syscall",
+                "test rax, rax",
+                "js 3f",
+                // One whose parent died before that call has another one by now.
+                "mov eax, {getppid}",
+                "syscall",
+                "cmp eax, {tie:e}",
+                "jne 3f",
+                "4:",
                 "xor eax, eax",
                 "jmp 2f",
                 "3:",
@@ -165,10 +187,14 @@ impl Secret {
                 page = in(reg) self.page.as_ptr(),
                 socket = in(reg) socket,
                 name = in(reg) self.name.as_ptr(),
+                tie = in(reg) self.tie,
                 dup2 = const libc::SYS_dup2,
                 close_range = const libc::SYS_close_range,
                 prctl = const libc::SYS_prctl,
                 set_name = const libc::PR_SET_NAME,
+                set_death = const libc::PR_SET_PDEATHSIG,
+                kill = const libc::SIGKILL,
+                getppid = const libc::SYS_getppid,
                 exit_group = const libc::SYS_exit_group,
                 inlateout("rax") libc::SYS_clone as isize => result,
                 inlateout("rdi") libc::SIGCHLD as usize => _,

@@ -58,8 +58,9 @@ pub(crate) fn clone(flags: c_int) -> io::Result<i32> {
 
 /// Replaces this process by the program behind `program`, with nothing in its environment but a word to the C library:
 /// not to register for restartable sequences, which cost every run process a page and a write at each turn.
-pub(crate) fn execute(program: BorrowedFd<'_>, name: &CStr) -> io::Error {
-    let arguments = [name.as_ptr(), std::ptr::null()];
+pub(crate) fn execute(program: BorrowedFd<'_>, arguments: &[&CStr]) -> io::Error {
+    let mut arguments: Vec<_> = arguments.iter().map(|argument| argument.as_ptr()).collect();
+    arguments.push(std::ptr::null());
     let environment = [c"GLIBC_TUNABLES=glibc.pthread.rseq=0".as_ptr(), std::ptr::null()];
     // SAFETY: both arrays are null-terminated and outlive the call; the path is the empty string that AT_EMPTY_PATH asks for.
     unsafe {

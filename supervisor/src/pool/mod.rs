@@ -6,6 +6,7 @@
 //! ```
 //! Owned by one lane and used on its thread alone. The zygotes used least go first.
 
+mod lease;
 mod process;
 mod zygote;
 
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use void_ipc::channel::ReceiveBuffer;
-use void_ipc::message::{Refused, Unloadable};
+use void_ipc::message::{Layer, Refused, Unloadable};
 
+pub(crate) use lease::Lease;
 pub(crate) use process::Exit;
-pub(crate) use zygote::Lease;
 use zygote::Zygote;
 
 use crate::compile::Code;
@@ -104,6 +105,8 @@ pub(crate) struct Nursery {
     pub(crate) zygotes_max: usize,
     /// Go on where the kernel refuses a layer.
     pub(crate) allow_weaker: bool,
+    /// The layers that were missing at the start, once that is known: a zygote that misses another does not serve.
+    pub(crate) proven: Option<Arc<[Layer]>>,
     /// A run process serves one run after the other, where its module lends itself to it.
     pub(crate) reuse: bool,
 }

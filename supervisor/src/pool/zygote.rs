@@ -7,7 +7,6 @@
 //! Waking a process costs as much as forking it, so orders go out in groups: when few spares are left, the
 //! processes that have answered are let go and as many new ones are ordered, in one message.
 
-mod lease;
 mod listen;
 mod tidy;
 
@@ -23,15 +22,15 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use void_ipc::channel::{self, Channel, ChannelError};
 use void_ipc::limits::{FORKS, SLOTS};
-use void_ipc::message::{Exited, FromZygote, Refused, Role, Setup, ToZygote};
+use void_ipc::message::{Exited, FromZygote, Layer, Refused, Role, Setup, ToZygote};
 
+use super::lease::Lease;
 use super::process::{Exit, RunProcess, Spare};
 use super::{BUFFERS, InUse, Key, LeaseError, Nursery, Zygotes};
 use crate::check;
 use crate::compile::Code;
 use crate::metrics::{self, Metrics};
 use crate::readiness;
-pub(crate) use lease::Lease;
 use listen::listen;
 use tidy::tidy;
 
@@ -92,6 +91,8 @@ pub(crate) struct Zygote {
     last_used: Cell<Instant>,
     tidied: Cell<bool>,
     missing: RefCell<Vec<Refused>>,
+    /// What it may be missing.
+    proven: Option<Arc<[Layer]>>,
 }
 
 impl std::fmt::Debug for Zygote {
@@ -139,6 +140,7 @@ impl Zygote {
             last_used: Cell::new(Instant::now()),
             tidied: Cell::new(true),
             missing: RefCell::default(),
+            proven: nursery.proven.clone(),
         });
         let listening = listen(Rc::clone(&zygote.socket), Rc::downgrade(&zygote), among);
         let listener = tokio::task::spawn_local(listening);
@@ -203,7 +205,7 @@ impl Zygote {
     fn leased(self: &Rc<Self>, process: Rc<RunProcess>, in_use: &Rc<InUse>) -> Lease {
         self.leased.set(self.leased.get() + 1);
         in_use.borrow_mut().push(Rc::clone(&process));
-        Lease { process, zygote: Rc::clone(self), in_use: Rc::clone(in_use) }
+        Lease::new(process, Rc::clone(self), Rc::clone(in_use))
     }
 
     /// A process that has served before and can again. One that cannot any more is let go.
@@ -230,7 +232,7 @@ impl Zygote {
     }
 
     /// Takes back a process that has answered. It is let go together with others.
-    fn take_back(self: &Rc<Self>, process: Rc<RunProcess>) {
+    pub(super) fn take_back(self: &Rc<Self>, process: Rc<RunProcess>) {
         self.leased.set(self.leased.get().saturating_sub(1));
         if self.tidied.replace(false) {
             tokio::task::spawn_local(tidy(Rc::downgrade(self)));
@@ -312,7 +314,7 @@ impl Zygote {
         Ok(())
     }
 
-    fn order(&self, order: &ToZygote, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+    pub(super) fn order(&self, order: &ToZygote, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         BUFFERS.with_borrow_mut(|(_, frame)| self.socket.get_ref().send(order, descriptors, frame))
     }
 
@@ -344,6 +346,10 @@ impl Zygote {
     fn handle(&self, message: FromZygote) -> Result<(), LeaseError> {
         match message {
             FromZygote::Ready { missing, reuse } => {
+                let may_miss = |layer| self.proven.as_ref().is_none_or(|proven| proven.contains(layer));
+                if let Some(more) = missing.iter().find(|refused| !may_miss(&refused.layer)) {
+                    return Err(LeaseError::Refused(more.clone()));
+                }
                 self.reuse.set(reuse);
                 *self.missing.borrow_mut() = missing;
                 *self.state.borrow_mut() = State::Ready;
@@ -366,6 +372,11 @@ impl Zygote {
         }
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Layers that it could not take on.
+    pub(super) fn missing(&self) -> Vec<Refused> {
+        self.missing.borrow().clone()
     }
 
     /// Processes that wait for a run.

@@ -1,4 +1,4 @@
-//! The right to use a run process.
+//! A run process for as long as somebody uses it.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -6,22 +6,26 @@ use std::time::Duration;
 
 use void_ipc::message::{Refused, ToZygote};
 
-use super::super::InUse;
-use super::super::process::{Exit, RunProcess};
-use super::Zygote;
+use super::InUse;
+use super::process::{Exit, RunProcess};
+use super::zygote::Zygote;
 
 /// A run process in use. Dropping it, for whatever reason, gives it back, and it ends.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pub(super) process: Rc<RunProcess>,
-    pub(super) zygote: Rc<Zygote>,
-    pub(super) in_use: Rc<InUse>,
+    process: Rc<RunProcess>,
+    zygote: Rc<Zygote>,
+    in_use: Rc<InUse>,
 }
 
 impl Lease {
+    pub(super) fn new(process: Rc<RunProcess>, zygote: Rc<Zygote>, in_use: Rc<InUse>) -> Lease {
+        Lease { process, zygote, in_use }
+    }
+
     /// Layers that its zygote could not take on (only where weaker isolation is allowed).
     pub(crate) fn missing(&self) -> Vec<Refused> {
-        self.zygote.missing.borrow().clone()
+        self.zygote.missing()
     }
 
     /// Waits until the process has ended and its zygote has said how. `None` where the zygote is gone too.
