@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let name = arguments.next().unwrap_or_default();
     match (name.as_str(), arguments.next().as_deref()) {
-        ("void-zygote", None) => zygote::main(),
+        ("void-zygote", _) => zygote::main(),
         (_, Some("spawner")) => spawner::main(arguments.next(), arguments.next()),
         _ => ExitCode::from(64),
     }

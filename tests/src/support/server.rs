@@ -33,6 +33,8 @@ pub struct Builder {
     vars: BTreeMap<String, String>,
     user: Option<u32>,
     hostile: bool,
+    /// The command that executes the server.
+    through: Vec<String>,
     /// Passed to the server as systemd passes sockets.
     sockets: Vec<Arc<OwnedFd>>,
 }
@@ -71,6 +73,13 @@ impl Builder {
         self
     }
 
+    /// Has another command execute the server: one that ends in `exec`, so that the process stays the same.
+    pub fn through(mut self, command: &[&str]) -> Self {
+        assert!(self.sockets.is_empty(), "the shell that passes sockets executes the server itself");
+        self.through = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Passes the server a descriptor as systemd does for a socket unit (`sd_listen_fds(3)`). At most two.
     pub fn pass(mut self, socket: impl Into<OwnedFd>) -> Self {
         assert!(self.sockets.len() < 2, "more than the shell can be given");
@@ -82,7 +91,9 @@ impl Builder {
     fn command(&self, program: &Path) -> Command {
         let script = match self.sockets.len() {
             0 => {
-                let mut command = Command::new(program);
+                let mut words = self.through.iter().map(AsRef::as_ref).chain([program.as_os_str()]);
+                let mut command = Command::new(words.next().expect("at least the program"));
+                command.args(words);
                 command.stdin(Stdio::null()).stdout(Stdio::piped());
                 return command;
             }
@@ -198,7 +209,7 @@ impl Server {
             ("FNPM_HTTP_GATEWAYS", ""),
         ];
         let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Builder { vars: vars.into(), user: None, hostile: false, sockets: Vec::new() }
+        Builder { vars: vars.into(), user: None, hostile: false, through: Vec::new(), sockets: Vec::new() }
     }
 
     /// A server as the harness sets it up.
