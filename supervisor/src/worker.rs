@@ -27,6 +27,9 @@ use phase::{Awaiting, Came, Phase, Stage};
 /// A run that computes for longer than this may leave the processor of its connection.
 const SHORT: Duration = Duration::from_millis(2);
 
+/// When to look again whether one that makes gateway calls still does. Each look is in the way of a call.
+const TALKS: Duration = Duration::from_millis(10);
+
 /// How long the kernel may take to take a killed process apart before we go on without its last word.
 const REAP_TIME: Duration = Duration::from_secs(2);
 
@@ -290,7 +293,7 @@ impl<'a> Clock<'a> {
                     self.at_home = false;
                     self.process.stay_on(self.places.everywhere, true);
                 } else {
-                    next = next.min(SHORT);
+                    next = next.min(TALKS);
                 }
                 self.calls = 0;
             }

@@ -39,8 +39,9 @@ pub(super) struct Spare {
     pub(super) exit: oneshot::Receiver<Exit>,
 }
 
-/// How long a lane waits for a run process without doing anything else. Most runs end sooner, and the event loop with its timers
-/// takes longer than they do.
+/// How long a lane waits for a run process without doing anything else. Most runs end sooner, and putting their socket on the
+/// event loop takes a good part of what they take. Once it is there, as for one that makes gateway calls, the loop is the
+/// cheaper wait: a timer so short is set in the processor's hardware each time, which a virtual machine pays for dearly.
 const PATIENCE: Duration = Duration::from_micros(200);
 
 /// A socket's number, while somebody else owns the socket.
@@ -60,7 +61,7 @@ fn would_block<T>(received: &Result<T, ChannelError>) -> bool {
 /// A run process. Dropping it closes its socket, and it ends.
 #[derive(Debug)]
 pub(crate) struct RunProcess {
-    /// Its socket on the event loop, from the first wait that takes longer than [`PATIENCE`]. Dropped before the socket is.
+    /// Its socket on the event loop, from the first wait there on. Dropped before the socket is.
     watched: OnceCell<AsyncFd<Number>>,
     /// The same socket, watched for room to write; made when it is first waited for.
     writes: OnceCell<AsyncFd<OwnedFd>>,
@@ -70,7 +71,7 @@ pub(crate) struct RunProcess {
     pid: Cell<Option<i32>>,
     /// It has been sent its order, and is not known to have read it.
     ordered: Cell<bool>,
-    /// It was sent something since it was last listened to.
+    /// It was made, or sent its order, since it was last listened to.
     told: Cell<bool>,
     /// It may be on other processors than its lane's.
     away: Cell<bool>,
@@ -99,7 +100,7 @@ impl RunProcess {
             patience: Cell::new(PATIENCE),
             pid: Cell::new(None),
             ordered: Cell::new(false),
-            told: Cell::new(false),
+            told: Cell::new(true),
             away: Cell::new(false),
             before: Cell::new(Duration::ZERO),
             served: Cell::new(0),
@@ -173,19 +174,6 @@ impl RunProcess {
         })
     }
 
-    /// The next message, waited for on the spot for a moment: the process is on this thread's processor and needs it.
-    fn receive_here(&self) -> Result<FromRun, ChannelError> {
-        // One that was just told something has not answered yet: it had no turn on the processor since.
-        if !self.told.replace(false) {
-            let received = self.try_receive();
-            if !would_block(&received) {
-                return received;
-            }
-        }
-        readiness::wait_here(self.channel.as_fd(), self.patience.get());
-        self.try_receive()
-    }
-
     /// Sends a message, if the process has taken enough of those before.
     ///
     /// # Errors
@@ -193,8 +181,8 @@ impl RunProcess {
     pub(crate) fn send(&self, message: &ToRun) -> Result<(), ChannelError> {
         if matches!(message, ToRun::Start(_)) {
             self.ordered.set(true);
+            self.told.set(true);
         }
-        self.told.set(true);
         BUFFERS.with_borrow_mut(|(_, frame)| self.channel.send(message, &[], frame))
     }
 
@@ -238,13 +226,17 @@ impl RunProcess {
 
     /// The next message, and with the first one the process's number.
     pub(crate) async fn receive(&self) -> Result<FromRun, ChannelError> {
+        // It has had no turn on the processor since: looking first would find nothing.
+        if self.told.replace(false) {
+            readiness::wait_here(self.channel.as_fd(), self.patience.get());
+        }
+        let soon = self.try_receive();
+        if !would_block(&soon) {
+            return soon;
+        }
         let watched = match self.watched.get() {
             Some(watched) => watched,
             None => {
-                let soon = self.receive_here();
-                if !would_block(&soon) {
-                    return soon;
-                }
                 let watched = readiness::watch(Number(self.channel.as_raw_fd()))?;
                 self.watched.get_or_init(|| watched)
             }
