@@ -7,6 +7,7 @@
 //! then is named in the last line: it is a fault to be looked at, in the test or in the code.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::build::{self, Profile};
 use crate::cargo::{ENGINE_GROUPS, all, cargo, only, parts_without, root, stage};
@@ -30,6 +31,23 @@ pub(crate) fn run(filter: &[String]) -> Result<(), String> {
     outcomes.push(call("tests of the tests' own parts", &["-p", INTEGRATION, "--lib"], filter));
     outcomes.push(through_real_processes(filter));
     all(outcomes)
+}
+
+/// The same command, ended when it takes too long.
+fn bounded(command: &Command) -> Command {
+    let mut bounded = Command::new("timeout");
+    bounded.args(["--kill-after=10", PATIENCE]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        bounded.current_dir(folder);
+    }
+    bounded.stdin(Stdio::null());
+    bounded
 }
 
 /// Each file by itself, and those that failed once more when nothing else is left to do.
@@ -59,8 +77,11 @@ fn files() -> Result<Vec<String>, String> {
     Ok(files)
 }
 
+/// The longest that one call may take, seconds. What hangs then is a failure like any other.
+const PATIENCE: &str = "1200";
+
 fn call(name: &str, packages: &[&str], filter: &[String]) -> Result<(), String> {
-    let mut command = cargo(&["test", "--release", "--no-fail-fast"])?;
+    let mut command = bounded(&cargo(&["test", "--release", "--no-fail-fast"])?);
     command.args(packages);
     if !filter.is_empty() {
         command.arg("--").args(filter);
