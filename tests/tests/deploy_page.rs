@@ -9,11 +9,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cargo xtask deb", "the boot test itself, before it boots"),
     ("cargo xtask install", "the boot test itself: below a folder that the script lays over its root"),
     ("cargo xtask boot-test", "it is the boot test"),
-    ("sysctl kernel.apparmor_restrict_unprivileged_userns", "nobody: Ubuntu's kernel alone has it"),
-    (
-        "apt-get install -t bookworm-backports linux-image-amd64",
-        "nobody: the machine has no network; trixie has such a kernel",
-    ),
 ];
 
 /// How a command in the middle of a sentence begins.

@@ -162,7 +162,11 @@ fn ordered_and_not_begun() -> (Server, EnvFile, Notified, Vec<Process>, String) 
     let cid = server.upload_guest("loop");
     server.run_on_each_lane(&cid, "answer");
     let zygotes = server.processes("void-zygote").len();
-    eventually("each has a process that waits", SOON, || server.processes("void-run").len() >= zygotes);
+    // One that runs has not said yet that it is ready.
+    eventually("each has a process that waits", SOON, || {
+        let spares = server.processes("void-run");
+        spares.len() >= zygotes && spares.iter().all(|process| !process.is_running())
+    });
     let spares = server.processes("void-run");
     spares.iter().for_each(|process| process.signal(Signal::SIGSTOP));
     let id = server.exec(json!({"target": {"cid": cid}, "entry": "answer"})).start();
