@@ -139,6 +139,8 @@ fn a_drain_while_frozen_leaves_what_waits_for_the_next_start() {
     let cid = server.upload_guest("loop");
     let start = |entry: &str| server.exec(json!({"target": {"cid": cid}, "entry": entry})).start();
     let forever = start("forever");
+    // Which of them comes first, when the module is there, is not promised.
+    eventually("the first has the only worker", SOON, || server.look_up(&forever).status() == "running");
     let kept: Vec<_> = (0..20).map(|_| start("answer")).collect();
     env.write(&["WASM_EXEC_FREEZE=1"]);
     assert!(server.reload());
