@@ -23,7 +23,7 @@ const PATIENCE: &str = "3600";
 const SPIN: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x08\x01\x04spin\0\0\x0a\x09\x01\x07\0\x03\x40\x0c\0\x0b\x0b";
 
 /// Tests the package on each of these releases of Debian.
-pub(crate) fn run(releases: &[String], mirror: &str, package: Option<&Path>) -> Result<(), String> {
+pub(crate) fn run(releases: &[String], mirror: Option<&str>, package: Option<&Path>) -> Result<(), String> {
     for tool in ["debootstrap", "qemu-system-x86_64", "mke2fs", "dpkg-deb"] {
         is_there(tool)?;
     }
@@ -40,7 +40,7 @@ fn is_there(tool: &str) -> Result<(), String> {
     Err(format!("{tool} is missing: apt-get install debootstrap qemu-system-x86 e2fsprogs dpkg"))
 }
 
-fn test(release: &str, mirror: &str, package: &Path) -> Result<(), String> {
+fn test(release: &str, mirror: Option<&str>, package: &Path) -> Result<(), String> {
     let machine = Machine::of(release)?;
     if !machine.disk().is_file() {
         machine.make(mirror)?;
@@ -74,16 +74,16 @@ impl Machine {
     }
 
     /// Makes the disk. Needs root and the mirror.
-    fn make(&self, mirror: &str) -> Result<(), String> {
+    fn make(&self, mirror: Option<&str>) -> Result<(), String> {
         let tree = self.folder.join("tree");
         remove(&tree)?;
         let mut bootstrap = Command::new("debootstrap");
         bootstrap
             .args(["--variant=minbase", &format!("--include={PACKAGES}"), &self.release])
             .arg(&tree)
-            .arg(mirror);
+            .args(mirror);
         bootstrap.stdout(Stdio::null());
-        stage(&format!("a {} from {mirror}", self.release), with_sbin(bootstrap))?;
+        stage(&format!("a {} from Debian's packages", self.release), with_sbin(bootstrap))?;
 
         let etc = tree.join("etc");
         write(&etc.join("fstab"), "/dev/vda / ext4 defaults 0 1\n/dev/vdb /payload ext4 ro 0 2\n")?;

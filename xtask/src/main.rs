@@ -91,9 +91,9 @@ enum Chore {
         /// Code names of the releases
         #[arg(default_values_t = ["trixie".to_owned(), "bookworm".to_owned()])]
         releases: Vec<String>,
-        /// Where Debian's packages come from
-        #[arg(long, default_value = "http://deb.debian.org/debian")]
-        mirror: String,
+        /// Where Debian's packages come from; otherwise where debootstrap has them from
+        #[arg(long)]
+        mirror: Option<String>,
         /// A package that is there already
         #[arg(long)]
         deb: Option<PathBuf>,
@@ -115,7 +115,9 @@ fn main() -> ExitCode {
         Chore::Bench { what, seconds } => bench::run(what, seconds),
         Chore::Install { prefix, destdir } => install::run(&prefix, &destdir),
         Chore::Deb => deb::run(),
-        Chore::BootTest { releases, mirror, deb } => boot_test::run(&releases, &mirror, deb.as_deref()),
+        Chore::BootTest { releases, mirror, deb } => {
+            boot_test::run(&releases, mirror.as_deref(), deb.as_deref())
+        }
         Chore::Check => check::run(),
         Chore::Edges => edges::run(),
     };
