@@ -164,15 +164,26 @@ fn ordered_and_not_begun() -> (Server, EnvFile, Notified, Vec<Process>, String) 
     let cid = server.upload_guest("loop");
     server.run_on_each_lane(&cid, "answer");
     let zygotes = server.processes("void-zygote").len();
-    // One that runs has not said yet that it is ready.
+    // All that were ordered are there and none besides, and each has said that it is ready: one that runs has not yet.
     eventually("each has a process that waits", SOON, || {
         let spares = server.processes("void-run");
-        spares.len() >= zygotes && spares.iter().all(|process| !process.is_running())
+        let ordered = server.metrics().sum("void_wasm_workers", &[("role", "run")]);
+        spares.len() >= zygotes
+            && spares.len() as f64 == ordered
+            && spares.iter().all(|process| !process.is_running() && !process.is_zombie())
     });
     let spares = server.processes("void-run");
     spares.iter().for_each(|process| process.signal(Signal::SIGSTOP));
+    // A signal is heard when the process has its next turn.
+    let stopped = |process: &Process| process.status(None)["State"].starts_with('T');
+    eventually("none of them moves", SOON, || spares.iter().all(stopped));
     let id = server.exec(json!({"target": {"cid": cid}, "entry": "answer"})).start();
-    eventually("it was ordered to begin", SOON, || server.look_up(&id).status() == "running");
+    // That it runs is stored a moment before its order is sent; a process is at work from the order on.
+    let at_work = [("role", "run"), ("state", "busy")];
+    eventually("it was ordered to begin", SOON, || {
+        server.metrics().sum("void_wasm_workers", &at_work) == 1.0
+    });
+    assert_eq!(server.look_up(&id).status(), "running");
     env.write(&["WASM_EXEC_FREEZE=1"]);
     server.signal(Signal::SIGHUP);
     heard.hears("RELOADING=1");
