@@ -1,12 +1,13 @@
 //! Changes as SQL, on the writer's connection and inside its transaction. Decides nothing about groups or retries.
 //!
-//! Each change checks before it writes, so that a refusal leaves nothing behind. Statements are prepared once for the
-//! connection's life.
+//! Each change checks before it writes, so that a refusal leaves nothing behind.
+
+mod sql;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use void_api::{Mode, RunId, Status};
 
 use crate::change::{Accept, Change, Emit, KvKey, KvLimits, RunRow};
@@ -34,47 +35,6 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-macro_rules! statements {
-    ($($name:ident: $sql:literal,)*) => {
-        /// The prepared statements.
-        struct Statements<'c> { $($name: Statement<'c>,)* }
-        impl<'c> Statements<'c> {
-            fn prepare(conn: &'c Connection) -> rusqlite::Result<Self> {
-                Ok(Self { $($name: conn.prepare($sql)?,)* })
-            }
-        }
-    };
-}
-
-statements! {
-    add_run: "INSERT INTO runs (seq, run_id, tenant, status, mode, labels, started_at, ended_at, first_event, last_event, record)
-              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-    add_pending: "INSERT INTO pending (run, request, policy) VALUES (?1, ?2, ?3)",
-    drop_pending: "DELETE FROM pending WHERE run = ?1",
-    add_label: "INSERT INTO labels (tenant, label, run) VALUES (?1, ?2, ?3)",
-    add_event: "INSERT INTO events (seq, at, kind, tenant, source, run, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    find_run: "SELECT seq, tenant, status, mode FROM runs WHERE run_id = ?1",
-    start_run: "UPDATE runs SET status = ?2, started_at = ?3 WHERE seq = ?1",
-    end_run: "UPDATE runs SET status = ?2, started_at = coalesce(?3, started_at), ended_at = ?4,
-                  last_event = ?5, record = ?6
-              WHERE seq = ?1",
-    add_key: "INSERT INTO keys (tenant, key, fingerprint, run_id, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)
-              ON CONFLICT (tenant, key) DO UPDATE SET
-                  fingerprint = excluded.fingerprint, run_id = excluded.run_id, expires_at = excluded.expires_at
-              WHERE expires_at <= ?6",
-    find_key: "SELECT run_id FROM keys WHERE tenant = ?1 AND key = ?2",
-    find_tenant: "SELECT id FROM tenants WHERE name = ?1",
-    add_tenant: "INSERT INTO tenants (name) VALUES (?1)",
-    find_space: "SELECT id, keys FROM kv_spaces WHERE tenant = ?1 AND name = ?2",
-    count_spaces: "SELECT count(*) FROM kv_spaces WHERE tenant = ?1",
-    drop_space: "DELETE FROM kv_spaces WHERE id = ?1",
-    add_space: "INSERT INTO kv_spaces (tenant, name, keys) VALUES (?1, ?2, 0)",
-    count_space: "UPDATE kv_spaces SET keys = keys + ?2 WHERE id = ?1",
-    change_value: "UPDATE kv SET value = ?3 WHERE space = ?1 AND key = ?2",
-    add_value: "INSERT INTO kv (space, key, value) VALUES (?1, ?2, ?3)",
-    drop_value: "DELETE FROM kv WHERE space = ?1 AND key = ?2",
-}
-
 /// The numbers that the next rows get. Set back when a group fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counters {
@@ -98,23 +58,18 @@ impl Counters {
     }
 }
 
-/// Applies changes on one connection.
-pub(crate) struct Applier<'c> {
-    sql: Statements<'c>,
+/// Applies changes, always on the same connection: what it knows beside the tables.
+#[derive(Debug)]
+pub(crate) struct Applier {
     source: i64,
     /// Numbers of tenants, among them perhaps some of a transaction that was rolled back: emptied then.
     tenants: HashMap<Arc<str>, i64>,
     pub(crate) counters: Counters,
 }
 
-impl<'c> Applier<'c> {
-    pub(crate) fn new(conn: &'c Connection, source: i64) -> rusqlite::Result<Self> {
-        Ok(Self {
-            sql: Statements::prepare(conn)?,
-            source,
-            tenants: HashMap::new(),
-            counters: Counters::load(conn)?,
-        })
+impl Applier {
+    pub(crate) fn new(conn: &Connection, source: i64) -> rusqlite::Result<Self> {
+        Ok(Self { source, tenants: HashMap::new(), counters: Counters::load(conn)? })
     }
 
     /// The transaction was rolled back to where `counters` stood.
@@ -124,33 +79,34 @@ impl<'c> Applier<'c> {
     }
 
     /// How many values it removed.
-    pub(crate) fn apply(&mut self, change: &Change) -> Result<u32, Fault> {
+    pub(crate) fn apply(&mut self, conn: &Connection, change: &Change) -> Result<u32, Fault> {
         match change {
-            Change::Accept(accept) => self.accept(accept)?,
-            Change::Started { run_id, at } => self.started(*run_id, *at)?,
-            Change::Ended(run) => self.ended(run)?,
-            Change::Emit { run_id, emit } => self.emit(*run_id, emit)?,
-            Change::KvSet { key, value, limits } => self.kv_set(key, value, *limits)?,
-            Change::KvDelete { key } => return self.kv_delete(key).map(u32::from),
+            Change::Accept(accept) => self.accept(conn, accept)?,
+            Change::Started { run_id, at } => self.started(conn, *run_id, *at)?,
+            Change::HeldBack(accept) => self.held_back(conn, accept)?,
+            Change::Ended(run) => self.ended(conn, run)?,
+            Change::Emit { run_id, emit } => self.emit(conn, *run_id, emit)?,
+            Change::KvSet { key, value, limits } => self.kv_set(conn, key, value, *limits)?,
+            Change::KvDelete { key } => return self.kv_delete(conn, key).map(u32::from),
         }
         Ok(0)
     }
 
-    fn accept(&mut self, accept: &Accept) -> Result<(), Fault> {
+    fn accept(&mut self, conn: &Connection, accept: &Accept) -> Result<(), Fault> {
         let run = &accept.run;
-        let tenant = self.tenant(&run.tenant)?;
+        let tenant = self.tenant(conn, &run.tenant)?;
         if let Some(key) = &accept.key {
             if key.tenant() != run.tenant.as_ref() || key.run_id() != run.run_id {
                 let text =
                     format!("the key was reserved for the run {}, and not for {}", key.run_id(), run.run_id);
                 return Err(Fault::Refused(WriteError::Refused(text)));
             }
-            self.take_key(tenant, key)?;
+            self.take_key(conn, tenant, key)?;
         }
         let seq = self.counters.next_run;
         let first_event = self.counters.next_event;
-        let last_event = self.birth_events(accept, tenant, seq)?;
-        self.sql.add_run.execute(params![
+        let last_event = self.birth_events(conn, accept, tenant, seq)?;
+        conn.prepare_cached(sql::ADD_RUN)?.execute(params![
             int(seq),
             IdBytes::from(run.run_id),
             tenant,
@@ -165,20 +121,22 @@ impl<'c> Applier<'c> {
         ])?;
         self.counters.next_run += 1;
         for label in &run.labels {
-            self.sql.add_label.execute(params![tenant, label, int(seq)])?;
+            conn.prepare_cached(sql::ADD_LABEL)?.execute(params![tenant, label, int(seq)])?;
         }
         if run.status == Status::Accepted {
-            self.sql.add_pending.execute(params![
-                int(seq),
-                accept.request.as_ref(),
-                accept.policy.as_ref()
-            ])?;
+            self.add_pending(conn, int(seq), accept)?;
         }
         Ok(())
     }
 
     /// Writes the events of a new run; gives the number of its last one, where it has ended.
-    fn birth_events(&mut self, accept: &Accept, tenant: i64, seq: u64) -> Result<Option<u64>, Fault> {
+    fn birth_events(
+        &mut self,
+        conn: &Connection,
+        accept: &Accept,
+        tenant: i64,
+        seq: u64,
+    ) -> Result<Option<u64>, Fault> {
         let run = &accept.run;
         let started = run.mode.executes() && run.status != Status::Frozen;
         let terminal = terminal_kind(run.status);
@@ -187,20 +145,21 @@ impl<'c> Applier<'c> {
             && accept.emits.is_empty()
         {
             self.counters.next_event += 1;
-            return self.add_event(ended_at(run), kind.pair(), tenant, seq, None).map(Some);
+            return self.add_event(conn, ended_at(run), kind.pair(), tenant, seq, None).map(Some);
         }
         if started {
-            self.add_event(run.created_at, RowKind::Started, tenant, seq, None)?;
+            self.add_event(conn, run.created_at, RowKind::Started, tenant, seq, None)?;
         }
         let Some(kind) = terminal else { return Ok(None) };
         for emit in &accept.emits {
-            self.add_event(emit.at, RowKind::GuestEmit, tenant, seq, Some(emit.data.as_ref()))?;
+            self.add_event(conn, emit.at, RowKind::GuestEmit, tenant, seq, Some(emit.data.as_ref()))?;
         }
-        self.add_event(ended_at(run), kind, tenant, seq, None).map(Some)
+        self.add_event(conn, ended_at(run), kind, tenant, seq, None).map(Some)
     }
 
     fn add_event(
         &mut self,
+        conn: &Connection,
         at: u64,
         kind: RowKind,
         tenant: i64,
@@ -208,7 +167,7 @@ impl<'c> Applier<'c> {
         body: Option<&[u8]>,
     ) -> Result<u64, Fault> {
         let seq = self.counters.next_event;
-        self.sql.add_event.execute(params![
+        conn.prepare_cached(sql::ADD_EVENT)?.execute(params![
             int(seq),
             int(at),
             kind as i64,
@@ -221,20 +180,47 @@ impl<'c> Applier<'c> {
         Ok(seq)
     }
 
-    fn started(&mut self, run_id: RunId, at: u64) -> Result<(), Fault> {
-        let run = self.find(run_id)?;
+    fn started(&mut self, conn: &Connection, run_id: RunId, at: u64) -> Result<(), Fault> {
+        let run = self.find(conn, run_id)?;
         match run.status {
             Status::Accepted => {}
             Status::Running => return Err(Fault::Refused(WriteError::AlreadyStarted(run_id))),
             _ => return Err(Fault::Refused(WriteError::AlreadyEnded(run_id))),
         }
-        self.sql.start_run.execute(params![run.seq, codes::status_code(Status::Running), int(at)])?;
-        self.sql.drop_pending.execute(params![run.seq])?;
+        conn.prepare_cached(sql::START_RUN)?.execute(params![
+            run.seq,
+            codes::status_code(Status::Running),
+            int(at)
+        ])?;
+        conn.prepare_cached(sql::DROP_PENDING)?.execute(params![run.seq])?;
         Ok(())
     }
 
-    fn ended(&mut self, run: &RunRow) -> Result<(), Fault> {
-        let found = self.find(run.run_id)?;
+    fn held_back(&mut self, conn: &Connection, accept: &Accept) -> Result<(), Fault> {
+        let run = &accept.run;
+        let found = self.find(conn, run.run_id)?;
+        match found.status {
+            Status::Running if run.status == Status::Accepted => {}
+            Status::Running | Status::Accepted => {
+                let text =
+                    format!("{} can only be held back while it runs, as one that is accepted", run.run_id);
+                return Err(Fault::Refused(WriteError::Refused(text)));
+            }
+            _ => return Err(Fault::Refused(WriteError::AlreadyEnded(run.run_id))),
+        }
+        let status = codes::status_code(Status::Accepted);
+        conn.prepare_cached(sql::HOLD_RUN)?.execute(params![found.seq, status, run.json.as_ref()])?;
+        self.add_pending(conn, found.seq, accept)
+    }
+
+    fn add_pending(&self, conn: &Connection, run: i64, accept: &Accept) -> Result<(), Fault> {
+        let (request, policy) = (accept.request.as_ref(), accept.policy.as_ref());
+        conn.prepare_cached(sql::ADD_PENDING)?.execute(params![run, request, policy])?;
+        Ok(())
+    }
+
+    fn ended(&mut self, conn: &Connection, run: &RunRow) -> Result<(), Fault> {
+        let found = self.find(conn, run.run_id)?;
         if found.status.is_terminal() {
             return Err(Fault::Refused(WriteError::AlreadyEnded(run.run_id)));
         }
@@ -242,8 +228,8 @@ impl<'c> Applier<'c> {
             let text = format!("the final record of {} says that the run has not ended", run.run_id);
             return Err(Fault::Refused(WriteError::Refused(text)));
         };
-        let last = self.add_event(ended_at(run), kind, found.tenant, uint(found.seq), None)?;
-        self.sql.end_run.execute(params![
+        let last = self.add_event(conn, ended_at(run), kind, found.tenant, uint(found.seq), None)?;
+        conn.prepare_cached(sql::END_RUN)?.execute(params![
             found.seq,
             codes::status_code(run.status),
             run.started_at.map(int),
@@ -252,13 +238,13 @@ impl<'c> Applier<'c> {
             run.json.as_ref(),
         ])?;
         if found.status == Status::Accepted {
-            self.sql.drop_pending.execute(params![found.seq])?;
+            conn.prepare_cached(sql::DROP_PENDING)?.execute(params![found.seq])?;
         }
         Ok(())
     }
 
-    fn emit(&mut self, run_id: RunId, emit: &Emit) -> Result<(), Fault> {
-        let run = self.find(run_id)?;
+    fn emit(&mut self, conn: &Connection, run_id: RunId, emit: &Emit) -> Result<(), Fault> {
+        let run = self.find(conn, run_id)?;
         if run.status.is_terminal() {
             return Err(Fault::Refused(WriteError::AlreadyEnded(run_id)));
         }
@@ -266,14 +252,20 @@ impl<'c> Applier<'c> {
             let text = format!("{run_id} does not execute, so its guest cannot have emitted anything");
             return Err(Fault::Refused(WriteError::Refused(text)));
         }
-        self.add_event(emit.at, RowKind::GuestEmit, run.tenant, uint(run.seq), Some(emit.data.as_ref()))?;
+        self.add_event(
+            conn,
+            emit.at,
+            RowKind::GuestEmit,
+            run.tenant,
+            uint(run.seq),
+            Some(emit.data.as_ref()),
+        )?;
         Ok(())
     }
 
-    fn find(&mut self, run_id: RunId) -> Result<Found, Fault> {
-        let found = self
-            .sql
-            .find_run
+    fn find(&mut self, conn: &Connection, run_id: RunId) -> Result<Found, Fault> {
+        let found = conn
+            .prepare_cached(sql::FIND_RUN)?
             .query_row([IdBytes::from(run_id)], |row| {
                 Ok(Found {
                     seq: row.get(0)?,
@@ -286,9 +278,14 @@ impl<'c> Applier<'c> {
         found.ok_or(Fault::Refused(WriteError::UnknownRun(run_id)))
     }
 
-    fn take_key(&mut self, tenant: i64, key: &crate::keys::Reservation) -> Result<(), Fault> {
+    fn take_key(
+        &mut self,
+        conn: &Connection,
+        tenant: i64,
+        key: &crate::keys::Reservation,
+    ) -> Result<(), Fault> {
         let known = key.known();
-        let taken = self.sql.add_key.execute(params![
+        let taken = conn.prepare_cached(sql::ADD_KEY)?.execute(params![
             tenant,
             key.key(),
             known.fingerprint.as_slice(),
@@ -299,68 +296,78 @@ impl<'c> Applier<'c> {
         if taken == 1 {
             return Ok(());
         }
-        let owner: IdBytes = self.sql.find_key.query_row(params![tenant, key.key()], |row| row.get(0))?;
+        let owner: IdBytes =
+            conn.prepare_cached(sql::FIND_KEY)?.query_row(params![tenant, key.key()], |row| row.get(0))?;
         Err(Fault::Refused(WriteError::KeyTaken(owner.run_id())))
     }
 
-    fn tenant(&mut self, name: &Arc<str>) -> Result<i64, Fault> {
+    fn tenant(&mut self, conn: &Connection, name: &Arc<str>) -> Result<i64, Fault> {
         if let Some(&id) = self.tenants.get(name) {
             return Ok(id);
         }
-        let found = self.sql.find_tenant.query_row([name.as_ref()], |row| row.get(0)).optional()?;
+        let found =
+            conn.prepare_cached(sql::FIND_TENANT)?.query_row([name.as_ref()], |row| row.get(0)).optional()?;
         let id = match found {
             Some(id) => id,
-            None => self.sql.add_tenant.insert([name.as_ref()])?,
+            None => conn.prepare_cached(sql::ADD_TENANT)?.insert([name.as_ref()])?,
         };
         self.tenants.insert(Arc::clone(name), id);
         Ok(id)
     }
 
-    fn kv_set(&mut self, key: &KvKey, value: &[u8], limits: KvLimits) -> Result<(), Fault> {
+    fn kv_set(
+        &mut self,
+        conn: &Connection,
+        key: &KvKey,
+        value: &[u8],
+        limits: KvLimits,
+    ) -> Result<(), Fault> {
         check_key(key)?;
         if value.len() > limits.max_value_bytes {
             let (size, max) = (value.len(), limits.max_value_bytes);
             return Err(Fault::Refused(WriteError::KvValue { size, max }));
         }
-        let tenant = self.tenant(&key.tenant)?;
-        let (space, keys) = match self.space(tenant, &key.space)? {
+        let tenant = self.tenant(conn, &key.tenant)?;
+        let (space, keys) = match self.space(conn, tenant, &key.space)? {
             Some(space) => space,
             None if limits.max_keys == 0 => return Err(Fault::Refused(WriteError::KvKeys(0))),
             None => {
-                let spaces: i64 = self.sql.count_spaces.query_row([tenant], |row| row.get(0))?;
+                let spaces: i64 =
+                    conn.prepare_cached(sql::COUNT_SPACES)?.query_row([tenant], |row| row.get(0))?;
                 if spaces >= i64::from(KV_SPACES_MAX) {
                     return Err(Fault::Refused(WriteError::KvSpaces(KV_SPACES_MAX)));
                 }
-                (self.sql.add_space.insert(params![tenant, key.space])?, 0)
+                (conn.prepare_cached(sql::ADD_SPACE)?.insert(params![tenant, key.space])?, 0)
             }
         };
-        if self.sql.change_value.execute(params![space, key.key, value])? == 1 {
+        if conn.prepare_cached(sql::CHANGE_VALUE)?.execute(params![space, key.key, value])? == 1 {
             return Ok(());
         }
         if keys >= i64::from(limits.max_keys) {
             return Err(Fault::Refused(WriteError::KvKeys(limits.max_keys)));
         }
-        self.sql.add_value.execute(params![space, key.key, value])?;
-        self.sql.count_space.execute(params![space, 1])?;
+        conn.prepare_cached(sql::ADD_VALUE)?.execute(params![space, key.key, value])?;
+        conn.prepare_cached(sql::COUNT_SPACE)?.execute(params![space, 1])?;
         Ok(())
     }
 
-    fn kv_delete(&mut self, key: &KvKey) -> Result<bool, Fault> {
+    fn kv_delete(&mut self, conn: &Connection, key: &KvKey) -> Result<bool, Fault> {
         check_key(key)?;
-        let tenant = self.tenant(&key.tenant)?;
-        let Some((space, keys)) = self.space(tenant, &key.space)? else { return Ok(false) };
-        let found = self.sql.drop_value.execute(params![space, key.key])? == 1;
+        let tenant = self.tenant(conn, &key.tenant)?;
+        let Some((space, keys)) = self.space(conn, tenant, &key.space)? else { return Ok(false) };
+        let found = conn.prepare_cached(sql::DROP_VALUE)?.execute(params![space, key.key])? == 1;
         if found && keys > 1 {
-            self.sql.count_space.execute(params![space, -1])?;
+            conn.prepare_cached(sql::COUNT_SPACE)?.execute(params![space, -1])?;
         } else if found {
-            self.sql.drop_space.execute([space])?;
+            conn.prepare_cached(sql::DROP_SPACE)?.execute([space])?;
         }
         Ok(found)
     }
 
-    fn space(&mut self, tenant: i64, name: &str) -> Result<Option<(i64, i64)>, Fault> {
-        let found =
-            self.sql.find_space.query_row(params![tenant, name], |row| Ok((row.get(0)?, row.get(1)?)));
+    fn space(&mut self, conn: &Connection, tenant: i64, name: &str) -> Result<Option<(i64, i64)>, Fault> {
+        let found = conn
+            .prepare_cached(sql::FIND_SPACE)?
+            .query_row(params![tenant, name], |row| Ok((row.get(0)?, row.get(1)?)));
         Ok(found.optional()?)
     }
 }

@@ -144,6 +144,9 @@ pub enum Change {
         /// Unix time in milliseconds.
         at: u64,
     },
+    /// A run whose beginning is stored has not begun and will not for now: it is accepted again, to be executed now or after
+    /// a restart. What is stored is as for a run that is [queued](Accept::queued); it has no second event of its start.
+    HeldBack(Box<Accept>),
     /// A run that was accepted before has ended, with its final record.
     Ended(Box<RunRow>),
     /// A guest's event of a run that has not ended.
@@ -223,7 +226,7 @@ impl Change {
         const FIXED: usize = 256;
         FIXED
             + match self {
-                Self::Accept(accept) => {
+                Self::Accept(accept) | Self::HeldBack(accept) => {
                     accept.run.json.len()
                         + accept.request.len()
                         + accept.policy.len()

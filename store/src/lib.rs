@@ -19,6 +19,7 @@ mod change;
 mod checkpoint;
 mod clock;
 mod codes;
+mod committer;
 mod error;
 mod events;
 mod keys;

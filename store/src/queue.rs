@@ -1,6 +1,9 @@
 //! What waits for the writer: a bounded list that the writer takes whole, and the futures of those who wait.
 //! No SQL, and no thread of its own.
 //!
+//! Here also lies the [`Committer`] while nobody writes. The writer thread takes it together with a group; a caller may
+//! take it instead where nothing waits. So batches are committed in the order in which they came, whoever commits them.
+//!
 //! A commit costs some 40 µs of CPU however many batches it holds, so a group is worth a short wait: but only where others
 //! will come while it waits. Who will submit something says so beforehand ([`Expected`]), and three of four that are there or
 //! to come are the most that is waited for: the others keep the processors at work meanwhile. So a lone caller that
@@ -17,6 +20,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::change::Batch;
+use crate::committer::Committer;
 use crate::error::WriteError;
 
 /// Batches that may wait before new runs are refused.
@@ -92,6 +96,34 @@ struct State {
     /// The writer sleeps and wants to be woken when so many wait; 0: it does not sleep.
     wake_at: usize,
     linger: Linger,
+    committer: Lent,
+    /// The writer thread should look after the storage.
+    untidy: bool,
+}
+
+impl State {
+    fn hand_over(&mut self, group: &mut Vec<Job>) {
+        if self.jobs.len() <= MAX_GROUP && group.is_empty() {
+            std::mem::swap(&mut self.jobs, group);
+        } else {
+            let many = self.jobs.len().min(MAX_GROUP);
+            group.extend(self.jobs.drain(..many));
+        }
+        let taken: usize = group.iter().map(|job| job.batch.weight()).sum();
+        self.bytes = if self.jobs.is_empty() { 0 } else { self.bytes.saturating_sub(taken) };
+    }
+}
+
+/// Where the committer is.
+#[derive(Debug, Default)]
+enum Lent {
+    /// With the writer thread, or nowhere: the storage could not be opened.
+    #[default]
+    No,
+    /// Here.
+    Here(Box<Committer>),
+    /// With a caller, who brings it back within a commit's time. The writer thread may be waiting for that.
+    Out { sent_for: bool },
 }
 
 /// Somebody who will submit a batch, until this is dropped.
@@ -126,7 +158,7 @@ const GAP: Duration = Duration::from_micros(1000);
 /// The longest that a batch is kept waiting for others.
 const CAP: Duration = Duration::from_millis(3);
 /// A greater number is tried after so many groups that reached theirs.
-const TRY_EVERY: u32 = 4;
+const TRY_EVERY: u32 = 2;
 /// More than so many in a group save next to nothing.
 const ENOUGH: usize = 64;
 
@@ -178,9 +210,15 @@ impl Queue {
 
     /// Queues a batch. Batches that must be committed are admitted even when the list is full.
     pub(crate) fn push(&self, batch: Batch) -> Commit {
-        let weight = batch.weight();
-        let must = batch.until_committed;
         let (job, commit) = Job::new(batch);
+        self.push_job(job);
+        commit
+    }
+
+    /// As [`Queue::push`].
+    pub(crate) fn push_job(&self, job: Job) {
+        let weight = job.batch.weight();
+        let must = job.batch.until_committed;
         let mut state = self.state.lock();
         let refusal = if state.closed {
             Some(WriteError::Closed)
@@ -191,8 +229,7 @@ impl Queue {
         };
         if let Some(refusal) = refusal {
             drop(state);
-            job.answer(Err(refusal));
-            return commit;
+            return job.answer(Err(refusal));
         }
         state.bytes += weight;
         state.jobs.push(job);
@@ -204,34 +241,87 @@ impl Queue {
         if wake {
             self.wake.notify_one();
         }
-        commit
     }
 
-    /// Moves the next group into `group`, waiting for one up to `patience`.
-    pub(crate) fn take(&self, group: &mut Vec<Job>, patience: Duration) -> Taken {
-        let deadline = Instant::now() + patience;
+    /// Gives the committer to a caller who has one batch alone: where it lies here, nothing waits, and nobody but `own` callers
+    /// is expected to bring something. It must be brought [back](Queue::give_back) without waiting for anything.
+    pub(crate) fn borrow(&self, own: usize) -> Option<Box<Committer>> {
+        if self.expected.load(Ordering::Relaxed) > own {
+            return None;
+        }
         let mut state = self.state.lock();
+        if !state.jobs.is_empty() || state.closed || !matches!(state.committer, Lent::Here(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut state.committer, Lent::Out { sent_for: false }) {
+            Lent::Here(committer) => Some(committer),
+            Lent::Out { .. } | Lent::No => None,
+        }
+    }
+
+    /// Brings back what was borrowed.
+    pub(crate) fn give_back(&self, committer: Box<Committer>) {
+        let mut state = self.state.lock();
+        state.untidy = committer.is_untidy();
+        let sent_for = matches!(state.committer, Lent::Out { sent_for: true });
+        let wake = sent_for || state.untidy;
+        state.committer = Lent::Here(committer);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// For the writer thread: lends the committer to callers while it waits for a group, up to `patience`, then moves the
+    /// group into `group` and gives the committer back.
+    pub(crate) fn take(
+        &self,
+        committer: Option<Box<Committer>>,
+        group: &mut Vec<Job>,
+        patience: Duration,
+    ) -> (Taken, Option<Box<Committer>>) {
+        let mut state = self.state.lock();
+        state.committer = committer.map_or(Lent::No, Lent::Here);
+        let taken = self.wait(&mut state, patience);
+        let committer = self.fetch(&mut state);
+        if taken == Taken::Jobs {
+            state.hand_over(group);
+        }
+        (taken, committer)
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, State>, patience: Duration) -> Taken {
+        let deadline = Instant::now() + patience;
         while state.jobs.is_empty() {
             if state.closed {
                 return Taken::Closed;
             }
+            if std::mem::take(&mut state.untidy) {
+                return Taken::Nothing;
+            }
             state.wake_at = 1;
-            let late = self.wake.wait_until(&mut state, deadline).timed_out();
+            let late = self.wake.wait_until(state, deadline).timed_out();
             state.wake_at = 0;
             if late && state.jobs.is_empty() && !state.closed {
                 return Taken::Nothing;
             }
         }
-        self.linger(&mut state);
-        if state.jobs.len() <= MAX_GROUP && group.is_empty() {
-            std::mem::swap(&mut state.jobs, group);
-        } else {
-            let many = state.jobs.len().min(MAX_GROUP);
-            group.extend(state.jobs.drain(..many));
-        }
-        let taken: usize = group.iter().map(|job| job.batch.weight()).sum();
-        state.bytes = if state.jobs.is_empty() { 0 } else { state.bytes.saturating_sub(taken) };
+        self.linger(state);
         Taken::Jobs
+    }
+
+    /// Takes the committer back, from a caller if need be.
+    fn fetch(&self, state: &mut MutexGuard<'_, State>) -> Option<Box<Committer>> {
+        loop {
+            match std::mem::take(&mut state.committer) {
+                Lent::Here(committer) => return Some(committer),
+                Lent::No => return None,
+                Lent::Out { .. } => {
+                    state.committer = Lent::Out { sent_for: true };
+                    self.wake.wait(state);
+                }
+            }
+        }
     }
 
     /// Waits for more, where more may come.
@@ -314,14 +404,14 @@ mod tests {
         let mut group = Vec::new();
         let mut taken = 0;
         while taken <= MAX_JOBS {
-            assert_eq!(queue.take(&mut group, Duration::ZERO), Taken::Jobs);
+            assert_eq!(queue.take(None, &mut group, Duration::ZERO).0, Taken::Jobs);
             assert!(group.len() <= MAX_GROUP);
             taken += group.len();
             group.drain(..).for_each(|job| job.answer(Ok(Committed { last_event: 1, removed: 0 })));
         }
         assert!(must.wait().is_ok() && waiting.into_iter().all(|commit| commit.wait().is_ok()));
         queue.close();
-        assert_eq!(queue.take(&mut group, Duration::ZERO), Taken::Closed);
+        assert_eq!(queue.take(None, &mut group, Duration::ZERO).0, Taken::Closed);
         assert_eq!(queue.push(Batch::new().until_committed()).wait(), Err(WriteError::Closed));
     }
 }

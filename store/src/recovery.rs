@@ -97,7 +97,7 @@ fn recover_inside(conn: &Connection, source: i64, now_ms: u64) -> Result<Recover
         record.finished_at = Some(Timestamp(now_ms));
         let run = RunRow::new(&tenant, &record)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        match applier.apply(&Change::Ended(Box::new(run))) {
+        match applier.apply(conn, &Change::Ended(Box::new(run))) {
             Ok(_) => {}
             Err(Fault::Sql(error)) => return Err(error),
             Err(Fault::Refused(refusal)) => {

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::change::{Change, KvKey};
+use crate::committer::Effect;
 use crate::queue::Job;
-use crate::writer::Effect;
 
 const SHARDS: usize = 64;
 /// Bytes of one shard: 32 MiB for all.
@@ -94,7 +94,11 @@ fn changes(jobs: &[Job]) -> impl Iterator<Item = (&KvKey, Option<&Bytes>)> {
     jobs.iter().flat_map(|job| &job.batch.changes).filter_map(|change| match change {
         Change::KvSet { key, value, .. } => Some((key, Some(value))),
         Change::KvDelete { key } => Some((key, None)),
-        Change::Accept(_) | Change::Started { .. } | Change::Ended(_) | Change::Emit { .. } => None,
+        Change::Accept(_)
+        | Change::Started { .. }
+        | Change::HeldBack(_)
+        | Change::Ended(_)
+        | Change::Emit { .. } => None,
     })
 }
 

@@ -149,6 +149,30 @@ fn a_restart_hands_out_what_waited_and_ends_what_ran() {
 }
 
 #[test]
+fn a_run_held_back_waits_again_also_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = tenant("a");
+    let run = record(Mode::Live);
+    store.submit(Accept::begun(row(&a, &running(run.clone())))).wait().unwrap();
+    let back = || Change::HeldBack(Box::new(queued(&a, &run)));
+    store.submit(back()).wait().unwrap();
+    let stored = block_on(store.get("a", run.run_id)).unwrap().unwrap();
+    assert_eq!((stored.status, &stored.json), (Status::Accepted, &row(&a, &run).json()));
+    let twice = store.submit(back()).wait();
+    assert!(matches!(twice, Err(WriteError::Refused(_))), "it does not run: {twice:?}");
+    drop(store);
+    let (store, recovery) = open(dir.path());
+    assert!(recovery.interrupted.is_empty());
+    let [pending] = recovery.pending.as_slice() else { unreachable!("it waits: {recovery:?}") };
+    assert_eq!((pending.record.run_id, &pending.request[..]), (run.run_id, &b"request"[..]));
+    store.submit(Change::Started { run_id: run.run_id, at: 9 }).wait().unwrap();
+    store.submit(Change::Ended(Box::new(row(&a, &finished(run.clone()))))).wait().unwrap();
+    assert_eq!(store.submit(back()).wait(), Err(WriteError::AlreadyEnded(run.run_id)));
+    assert_eq!(kinds(&store, run.run_id), [EventKind::Started, EventKind::Finished]);
+}
+
+#[test]
 fn a_batch_holds_or_fails_as_one_and_harms_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
