@@ -309,14 +309,21 @@ impl Run {
 
     /// Lets the guest run, once it may, and once the store knows that it does where it knows of the run at all.
     async fn begin(&self, lane: &Rc<Lane>, lease: &Lease, start: Start) -> Result<Instant, Box<Outcome>> {
+        let app = &lane.app;
         loop {
+            drop(app.slots.may_begin().await);
             if self.is_known() && self.stored.get() != Stored::Running {
-                drop(lane.app.slots.may_begin().await);
-                self.store_beginning(&lane.app).await?;
+                self.store_beginning(app).await?;
             }
             // From here to the request on its way there is no await: a freeze waits for it, or stops it.
-            let (held, waited) = lane.app.slots.may_begin().await;
-            // Stored while it waited: then its beginning is to be stored first.
+            let Some(held) = app.slots.may_begin_now() else {
+                if self.stored.get() == Stored::Running {
+                    // A freeze came while that was stored. After a restart the run is to be executed, so it has not begun.
+                    self.store_held_back(app).await;
+                }
+                continue;
+            };
+            // Its acceptance was stored while it waited: then its beginning is to be stored first.
             if self.is_known() && self.stored.get() != Stored::Running {
                 continue;
             }
@@ -325,7 +332,7 @@ impl Run {
                 if self.stored.get() == Stored::Running {
                     self.outbox.open();
                 }
-                self.mark_running(&lane.app, waited);
+                self.mark_running(app);
             }
             drop(held);
             return begun.map_err(|_| {
@@ -401,13 +408,10 @@ impl Run {
         Ok(WasiStart { argv, env, stdin_bytes, seed })
     }
 
-    /// `late`: it was held back after its beginning had been stored.
-    fn mark_running(&self, app: &App, late: bool) {
+    fn mark_running(&self, app: &App) {
         let mut record = self.live.record.lock();
         record.status = Status::Running;
-        if late || record.started_at.is_none() {
-            record.started_at = Some(Timestamp(app.store.now_ms()));
-        }
+        record.started_at.get_or_insert_with(|| Timestamp(app.store.now_ms()));
     }
 
     /// Records, counts and publishes the end.

@@ -203,21 +203,21 @@ impl Slots {
         }
     }
 
-    /// Waits until runs may begin, and says whether it had to. As long as the guard lives, [`Slots::hold`] waits: begin
-    /// at once, and do not await.
-    pub(crate) async fn may_begin(&self) -> (RwLockReadGuard<'_, bool>, bool) {
-        let mut waited = false;
+    /// Waits until runs may begin. As long as the guard lives, [`Slots::hold`] waits: begin at once, and do not await.
+    pub(crate) async fn may_begin(&self) -> RwLockReadGuard<'_, bool> {
         loop {
             let thaw = self.thaw.notified();
-            {
-                let held = self.held.read();
-                if !*held {
-                    return (held, waited);
-                }
+            if let Some(free) = self.may_begin_now() {
+                return free;
             }
-            waited = true;
             thaw.await;
         }
+    }
+
+    /// As [`Slots::may_begin`], where runs may begin now.
+    pub(crate) fn may_begin_now(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        let held = self.held.read();
+        (!*held).then_some(held)
     }
 
     fn grant(self: &Arc<Self>, state: &mut State, name: &Arc<str>) -> Slot {

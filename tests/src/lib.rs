@@ -25,6 +25,7 @@ pub use support::guest::{
 pub use support::http::{Client, Response};
 pub use support::island::Island;
 pub use support::load::Load;
+pub use support::locker::DatabaseLock;
 pub use support::metrics::Metrics;
 pub use support::process::{Process, tests_run_as_root};
 pub use support::promql::missing as missing_series;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use void_tests::{EnvFile, Load, Notified, Process, Server, eventually, timestamp};
+use void_tests::{DatabaseLock, EnvFile, Events, Load, Notified, Process, Server, eventually, timestamp};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -126,6 +126,39 @@ fn a_run_that_a_freeze_holds_can_be_cancelled_and_survives_a_kill() {
     let counted = server.metrics().sum("void_wasm_runs_total", &[("status", "frozen"), ("mode", "frozen")]);
     assert_eq!(counted, 1.0, "since the restart");
     assert_eq!(server.look_up(&cancelled).status(), "cancelled");
+}
+
+#[test]
+fn a_run_whose_beginning_is_stored_when_a_freeze_comes_has_not_begun() {
+    if !DatabaseLock::is_possible() {
+        return;
+    }
+    let env = EnvFile::new(&["WASM_EXEC_FREEZE=0"]);
+    let server = Server::builder().env("WASM_ENV_FILE", env.path()).start();
+    let cid = server.upload_guest("loop");
+    server.run_on_each_lane(&cid, "answer");
+    let leased = || server.metrics().sum("void_wasm_stage_seconds_total", &[("stage", "lease")]);
+    let before = leased();
+    // Its beginning waits for the lock, and the freeze comes first.
+    let lock = DatabaseLock::take(&server);
+    let id = thread::scope(|scope| {
+        let client = scope.spawn(|| server.exec(json!({"target": {"cid": cid}, "entry": "answer"})).start());
+        eventually("it has a process", SOON, || leased() > before);
+        env.write(&["WASM_EXEC_FREEZE=1"]);
+        assert!(server.reload());
+        drop(lock);
+        client.join().expect("it was accepted")
+    });
+    eventually("it is held back", SOON, || server.look_up(&id).status() == "accepted");
+    assert_eq!(server.look_up(&id).record()["started_at"], Value::Null);
+    let server = server.restart();
+    assert_eq!(server.look_up(&id).status(), "accepted");
+    env.write(&["WASM_EXEC_FREEZE=0"]);
+    assert!(server.reload());
+    assert_eq!(server.wait_for(&id).result(), &json!(42));
+    let mut events = Events::follow(&server, &format!("?run_id={id}"), Some(0));
+    let kinds = [(); 2].map(|()| events.next(SOON).expect("an event").kind().to_owned());
+    assert_eq!(kinds, ["wasm.exec.started", "wasm.exec.finished"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use void_tests::{Response, Server, eventually, tests_run_as_root};
+use void_tests::{DatabaseLock, Response, Server, eventually, tests_run_as_root};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Exit code of a start that cannot have its state (EX_CANTCREAT of sysexits.h).
@@ -127,36 +127,17 @@ fn a_read_only_disk_refuses_runs_until_it_can_be_written() {
 
 #[test]
 fn a_database_that_another_process_locks_is_waited_for() {
-    let server = Server::start();
-    let database = server.home().join("state/void.db");
-    let python = "import sqlite3,sys\nc=sqlite3.connect(sys.argv[1],isolation_level=None)\n\
-                  c.execute('BEGIN IMMEDIATE')\nprint('locked',flush=True)\nsys.stdin.read()\n";
-    let locker = std::cell::RefCell::new(None);
-    let lock = |cid: &str| {
-        let told = ask(&server, cid, "respond-async").json();
-        let spawned = Command::new("python3")
-            .args(["-c", python, path(&database)])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn();
-        let mut child = spawned.expect("python3 can be executed");
-        let mut line = String::new();
-        let stdout = child.stdout.as_mut().expect("a pipe");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
-        assert_eq!(line, "locked\n");
-        *locker.borrow_mut() = Some(child);
-        vec![told["run_id"].as_str().expect("an id").to_owned()]
-    };
-    let has_python = Command::new("python3").args(["-c", "import sqlite3"]).status();
-    if !has_python.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: there is no python3 with sqlite3 to lock the database with");
+    if !DatabaseLock::is_possible() {
         return;
     }
-    fails_and_recovers(&server, lock, || {
-        let mut child = locker.borrow_mut().take().expect("it locks");
-        drop(child.stdin.take());
-        child.wait().expect("it ends");
-    });
+    let server = Server::start();
+    let locked = std::cell::RefCell::new(None);
+    let lock = |cid: &str| {
+        let told = ask(&server, cid, "respond-async").json();
+        *locked.borrow_mut() = Some(DatabaseLock::take(&server));
+        vec![told["run_id"].as_str().expect("an id").to_owned()]
+    };
+    fails_and_recovers(&server, lock, || drop(locked.take()));
 }
 
 /// The state of a server that had one run, changed by `change`.

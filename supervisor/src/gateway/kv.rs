@@ -45,11 +45,14 @@ pub(super) fn get(app: &Arc<App>, key: KvKey) -> Work {
     })
 }
 
+/// Whoever calls the gateway has an end to store.
+const OWN: usize = 1;
+
 /// Writes.
 pub(super) fn set(app: &Arc<App>, permit: KvSetPermit) -> Work {
     let value = Bytes::copy_from_slice(permit.value());
     let limits = KvLimits { max_keys: permit.max_keys(), max_value_bytes: value.len() };
-    let commit = app.store.submit(Change::KvSet { key: key(permit.place()), value, limits });
+    let commit = app.store.submit_alone(Change::KvSet { key: key(permit.place()), value, limits }, OWN);
     Box::pin(async move {
         match commit.await {
             Ok(_) => Ok(Answer::plain(Reply::Done)),
@@ -62,7 +65,7 @@ pub(super) fn set(app: &Arc<App>, permit: KvSetPermit) -> Work {
 
 /// Deletes.
 pub(super) fn delete(app: &Arc<App>, permit: &KvPermit) -> Work {
-    let commit = app.store.submit(Change::KvDelete { key: key(permit) });
+    let commit = app.store.submit_alone(Change::KvDelete { key: key(permit) }, OWN);
     Box::pin(async move {
         match commit.await {
             Ok(committed) => Ok(Answer::plain(Reply::Deleted(committed.removed > 0))),

@@ -1,7 +1,7 @@
 //! What the store is told of a run, in which order, and what waits for it.
 //!
 //! ```text
-//! nothing ─ accepted ─ running ─ ended      each step a commit; a run goes through as few as what was told allows
+//! nothing ─ accepted ⇄ running ─ ended      each step a commit; a run goes through as few as what was told allows
 //! ```
 //! A client that hears of the acceptance, and a key, make the acceptance *owed*: it is in the store before the client hears and
 //! before the guest runs, and in the same step as the beginning where the run can begin at once.
@@ -131,6 +131,19 @@ impl Run {
         )))
     }
 
+    /// Stores that the run has not begun after all. Where that fails the store is being closed, and the run ends `interrupted`.
+    pub(super) async fn store_held_back(&self, app: &App) {
+        let record = {
+            let mut record = self.live.record.lock();
+            record.started_at = None;
+            record.clone()
+        };
+        let Some(row) = self.row(&record) else { return };
+        if self.store_end(app, Change::HeldBack(Box::new(self.queued(row)))).await {
+            self.stored.set(Stored::Accepted);
+        }
+    }
+
     /// The run as a row; `None`, and no such run, where its record is no JSON, which strings, numbers and maps with string
     /// keys always are.
     pub(super) fn row(&self, record: &RunRecord) -> Option<RunRow> {
@@ -149,7 +162,7 @@ impl Run {
     /// Stores what the client is to be told of, and tells. Where it cannot be stored there is no run.
     pub(super) async fn store_first(&self, app: &App, owed: Owed, mut accept: Accept) -> bool {
         accept.key = owed.key;
-        let stored = app.store.submit(accept).await;
+        let stored = app.store.submit_alone(accept, self.commits_to_come()).await;
         let is_stored = stored.is_ok();
         if !is_stored {
             self.stored.set(Stored::Refused);
@@ -161,10 +174,19 @@ impl Run {
 
     /// Stores what is told to nobody before it is stored: it is tried until it is.
     pub(super) async fn store_end(&self, app: &App, batch: impl Into<Batch>) -> bool {
-        let stored = app.store.submit(batch.into().until_committed()).await;
+        let batch = batch.into().until_committed();
+        let stored = app.store.submit_alone(batch, self.commits_to_come()).await;
         if let Err(error) = &stored {
             tracing::error!(run_id = %self.id, %error, "a run's state could not be stored");
         }
         stored.is_ok()
+    }
+
+    /// How many batches the store expects from this run.
+    fn commits_to_come(&self) -> usize {
+        let expected = self.expected.take();
+        let many = usize::from(expected.is_some());
+        self.expected.set(expected);
+        many
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod island;
 pub(crate) mod load;
+pub(crate) mod locker;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod process;
