@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use void_api::{ExecRequest, Mode, Problem, Reason, RunId, RunRecord, Status, Timestamp};
+use void_api::{ExecRequest, Mode, Problem, Reason, RunId, RunRecord, Status, Target, Timestamp};
 use void_ipc::message::{Start, Value as WireValue, WasiStart};
 use void_policy::admission::{Admission, Bucket, admit};
 use void_store::{Accept, Batch, Change, Expected, Reservation, Reserve, RunRow};
@@ -350,7 +350,7 @@ impl Run {
             .resolve(&self.tenant, &self.request.target)
             .await
             .map_err(|error| Box::new(Outcome::error(error.reason(), error.to_string())))?;
-        self.live.record.lock().source = Some(source(&module));
+        self.live.record.lock().source = Some(source(&module, &self.request.target));
         let code =
             app.compiler.code(&self.tenant, module.sha256, &module.bytes).await.map_err(not_compiled)?;
         let checked = check::check(&code, &self.request, &self.policy.settings.limits)?;
@@ -482,11 +482,17 @@ fn cached(app: &App, tenant: &str, run_id: RunId) -> Submitted {
     Submitted { run_id, mode: Mode::Cached, warning: None, live: app.runs.get(tenant, run_id), unheard: None }
 }
 
-fn source(module: &void_module::Module) -> String {
-    match &module.fetched_from {
+/// Where the bytes came from; and which they are, where the target does not say so.
+fn source(module: &void_module::Module, target: &Target) -> String {
+    let mut source = match &module.fetched_from {
         Some(from) => format!("{}: {from}", module.source),
         None => module.source.to_string(),
+    };
+    if matches!(target, Target::AstHash(_)) {
+        source.push_str(" gives ");
+        source.push_str(&module.cid);
     }
+    source
 }
 
 fn not_compiled(error: CompileError) -> Box<Outcome> {

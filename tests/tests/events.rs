@@ -105,6 +105,26 @@ fn nothing_is_missing_or_told_twice_over_breaks_and_restarts() {
     eprintln!("{} events of {ends} runs over 3 restarts and 13 readers", events.len());
 }
 
+#[test]
+fn a_stream_that_breaks_before_its_first_event_goes_on_where_it_began() {
+    let server = Server::start();
+    let cid = server.upload_guest("loop");
+    server.run(&cid, "answer", json!([]));
+    let mut broken = Events::follow(&server, "", None);
+    let last = broken.begins_after();
+    drop(broken);
+    let missed = server.run(&cid, "answer", json!([])).id().to_owned();
+    let mut resumed = Events::follow(&server, "", Some(last));
+    let ids = [(); 2].map(|()| resumed.next(SOON).expect("an event").run_id().to_owned());
+    assert_eq!(ids, [missed.clone(), missed]);
+    // An id that this state has not come to yet, as after its loss: what comes now is told.
+    let mut ahead = Events::follow(&server, "", Some(1_000_000));
+    let after = ahead.begins_after();
+    let new = server.run(&cid, "answer", json!([])).id().to_owned();
+    let event = ahead.next(SOON).expect("an event");
+    assert_eq!((event.run_id(), event.id), (new.as_str(), after + 1));
+}
+
 /// Kinds of the events of a run, in their order.
 fn kinds_of(server: &Server, id: &str) -> Vec<String> {
     let mut events = Events::follow(server, &format!("?run_id={id}"), None);

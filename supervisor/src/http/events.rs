@@ -30,8 +30,11 @@ use crate::lane::Lane;
 const PAGE: usize = 128;
 /// Shorter than the time after which a connection counts as idle.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Sent at once, so that the client has its answer; a browser that lost the stream tries again after a second.
-const GREETING: &[u8] = b"retry: 1000\n\n";
+/// Sent at once, so that the client has its answer: a browser that lost the stream tries again after a second, from where
+/// the stream began, if no event came before. By the HTML standard an id alone is remembered, and is no event.
+fn greeting(after: u64) -> Bytes {
+    format!("retry: 1000\nid: {after}\n\n").into()
+}
 const STILL_HERE: &[u8] = b":\n\n";
 
 /// Begins a stream.
@@ -46,7 +49,8 @@ pub(super) fn follow(lane: &Rc<Lane>, tenant: Arc<str>, parts: &Parts) -> Result
     let newest = lane.app.store.watch_events();
     // From now on; but all that is known of one run, so that nobody has to be faster than the run.
     let after = match last_seen(&parts.headers)? {
-        Some(after) => after,
+        // An id from before the state was lost or exchanged must not hide what comes now.
+        Some(after) => after.min(*newest.borrow()),
         None if filter.run_id.is_some() => 0,
         None => *newest.borrow(),
     };
@@ -95,8 +99,9 @@ impl EventStream {
         match std::mem::replace(&mut self.next, Next::End) {
             Next::End => Poll::Ready(None),
             Next::Greet(reader) => {
+                let greeting = greeting(reader.after);
                 self.next = Next::Read(Box::pin(reader.read()));
-                Poll::Ready(Some(Bytes::from_static(GREETING)))
+                Poll::Ready(Some(greeting))
             }
             Next::Read(mut reading) => {
                 let polled = reading.as_mut().poll(cx);

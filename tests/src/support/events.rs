@@ -60,6 +60,19 @@ impl Events {
         Self { lines, line: String::new(), id: None, data: None }
     }
 
+    /// The id that a browser would give if the stream broke now; asked before the first event.
+    pub fn begins_after(&mut self) -> u64 {
+        let socket = self.lines.get_ref().stream.get_ref();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        loop {
+            let mut line = String::new();
+            self.lines.read_line(&mut line).expect("a greeting");
+            if let Some(id) = line.strip_prefix("id: ") {
+                return id.trim_end().parse().expect("a number");
+            }
+        }
+    }
+
     /// The next event; `None` where none comes within `within`, or the stream has ended.
     pub fn next(&mut self, within: Duration) -> Option<Event> {
         let deadline = Instant::now() + within;
