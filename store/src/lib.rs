@@ -2,12 +2,14 @@
 //!
 //! One thread writes, and commits in groups: a caller [submits](Store::submit) a [`Batch`] of [`Change`]s and awaits its
 //! [`Commit`], which resolves when the group is in the database. What happened and the event that says so are written in
-//! the same transaction. Readers have connections of their own and never wait for the writer.
+//! the same transaction. Readers have connections of their own and never wait for the writer. A caller with one batch
+//! [alone](Store::submit_alone) takes the committer from the queue and writes it by itself.
 //!
 //! ```text
-//!  lanes ──submit──► queue ──group──► writer ──WAL──► void.db ◄── readers ◄──get, list, events_after, kv_get
-//!    ▲                                  │  │
-//!    └────────── Commit ────────────────┘  └──► watch: number of the last event
+//!  lanes ──submit──► queue ──group──► writer ─┐
+//!    ▲      │                                 ├► committer ──WAL──► void.db ◄── readers ◄──get, list, events_after, kv_get
+//!    │      └──alone──────────────────────────┘  │  │
+//!    └────────── Commit ─────────────────────────┘  └──► watch: number of the last event
 //! ```
 //!
 //! Must not enter: HTTP, policy, decisions about runs, a tokio runtime (its futures are awaited on any).
