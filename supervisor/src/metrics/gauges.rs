@@ -32,6 +32,8 @@ pub(super) struct Gauges {
     remembered: IntCounter,
     fetched_bytes: Vec<IntCounter>,
     memory_bytes: IntGauge,
+    /// Files of the cache folder written, not written, and deleted for room.
+    cache_files: [IntCounter; 3],
     store_waiting: IntGauge,
     store_failing: IntGauge,
     store_commits: IntCounter,
@@ -60,6 +62,12 @@ impl Gauges {
             "Verified bytes of modules, by their source.",
             &["source"],
         )?;
+        let cache = counters(
+            r,
+            "void_wasm_module_cache_files_total",
+            "Files of the module cache, by what became of them.",
+            &["outcome"],
+        )?;
         let sources = SourceKind::ALL.iter();
         Ok(Gauges {
             canary,
@@ -76,6 +84,7 @@ impl Gauges {
                 .collect(),
             fetched_bytes: sources.map(|kind| bytes.with_label_values(&[kind.as_str()])).collect(),
             memory_bytes: gauge(r, "void_wasm_module_memory_bytes", "Modules kept in memory, in bytes.")?,
+            cache_files: ["written", "failed", "evicted"].map(|outcome| cache.with_label_values(&[outcome])),
             store_waiting: gauge(r, "void_wasm_store_waiting", "Changes that wait to be written.")?,
             store_failing: gauge(r, "void_wasm_store_failing", "Whether the last write failed.")?,
             store_commits: counter(r, "void_wasm_store_commits_total", "Groups of changes written.")?,
@@ -108,6 +117,8 @@ impl Gauges {
         }
         raise(&self.remembered, supply.memory_hits);
         set(&self.memory_bytes, supply.memory_bytes);
+        let files = [supply.cache_writes, supply.cache_write_errors, supply.cache_evictions];
+        self.cache_files.iter().zip(files).for_each(|(counter, count)| raise(counter, count));
         set(&self.store_waiting, store.waiting);
         self.store_failing.set(i64::from(store.failing));
         raise(&self.store_commits, store.groups);
