@@ -128,18 +128,37 @@ enum Lent {
 
 /// Somebody who will submit a batch, until this is dropped.
 #[derive(Debug)]
-pub struct Expected(Arc<AtomicUsize>);
+pub struct Expected {
+    of: Arc<Callers>,
+    soon: bool,
+}
+
+/// How many are expected.
+#[derive(Debug, Default)]
+struct Callers {
+    all: AtomicUsize,
+    soon: AtomicUsize,
+}
 
 impl Expected {
-    fn one_more(all: &Arc<AtomicUsize>) -> Self {
-        all.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(all))
+    fn one_more(of: &Arc<Callers>) -> Self {
+        of.all.fetch_add(1, Ordering::Relaxed);
+        of.soon.fetch_add(1, Ordering::Relaxed);
+        Self { of: Arc::clone(of), soon: true }
+    }
+
+    /// It takes longer than most: nobody should wait for it.
+    pub fn not_soon(&mut self) {
+        if std::mem::take(&mut self.soon) {
+            self.of.soon.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.not_soon();
+        self.of.all.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -188,7 +207,7 @@ impl Linger {
 pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
-    expected: Arc<AtomicUsize>,
+    expected: Arc<Callers>,
 }
 
 /// What the writer found.
@@ -246,7 +265,7 @@ impl Queue {
     /// Gives the committer to a caller who has one batch alone: where it lies here, nothing waits, and nobody but `own` callers
     /// is expected to bring something. It must be brought [back](Queue::give_back) without waiting for anything.
     pub(crate) fn borrow(&self, own: usize) -> Option<Box<Committer>> {
-        if self.expected.load(Ordering::Relaxed) > own {
+        if self.expected.all.load(Ordering::Relaxed) > own {
             return None;
         }
         let mut state = self.state.lock();
@@ -329,7 +348,7 @@ impl Queue {
         let end = Instant::now() + CAP;
         loop {
             let there = state.jobs.len();
-            let most = (there + self.expected.load(Ordering::Relaxed)) * 3 / 4;
+            let most = (there + self.expected.soon.load(Ordering::Relaxed)) * 3 / 4;
             let wanted = state.linger.target.min(most.max(1));
             if there >= wanted || state.closed {
                 // As many as were wanted, and not for lack of others: perhaps more would have come.
@@ -392,6 +411,24 @@ mod tests {
         assert_eq!(linger.target, 6);
         (0..TRY_EVERY * 100).for_each(|_| linger.reached());
         assert_eq!(linger.target, ENOUGH);
+    }
+
+    #[test]
+    fn nobody_waits_for_those_who_take_long() {
+        let queue = Queue::default();
+        let target_after = |queue: &Queue| {
+            queue.state.lock().linger.target = 8;
+            drop(queue.push(Batch::new()));
+            assert_eq!(queue.take(None, &mut Vec::new(), Duration::ZERO).0, Taken::Jobs);
+            queue.state.lock().linger.target
+        };
+        let mut callers: Vec<_> = (0..3).map(|_| queue.expect()).collect();
+        assert_eq!(target_after(&queue), 4, "it waited, and nobody came");
+        callers.iter_mut().for_each(Expected::not_soon);
+        assert_eq!(target_after(&queue), 8, "it did not wait");
+        drop(callers);
+        let left = (queue.expected.all.load(Ordering::Relaxed), queue.expected.soon.load(Ordering::Relaxed));
+        assert_eq!(left, (0, 0));
     }
 
     #[test]

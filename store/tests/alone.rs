@@ -49,8 +49,10 @@ fn alone_it_is_committed_before_the_call_comes_back() {
         begin.elapsed() < Duration::from_secs(20)
     };
     assert!(is_at_once(0));
-    let expected = store.expect();
+    let mut expected = store.expect();
     assert_eq!(at_once(&store, 0), 0, "another one is expected");
+    expected.not_soon();
+    assert_eq!(at_once(&store, 0), 0, "also where it takes long");
     assert!(is_at_once(1), "the one expected is the caller's");
     drop(expected);
     let stats = store.stats();

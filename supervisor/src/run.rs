@@ -18,12 +18,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use void_api::{ExecRequest, Mode, Problem, Reason, RunId, RunRecord, Status, Target, Timestamp};
 use void_ipc::message::{Start, Value as WireValue, WasiStart};
 use void_policy::admission::{Admission, Bucket, admit};
-use void_store::{Accept, Batch, Change, Expected, Reservation, Reserve, RunRow};
+use void_store::{Accept, Batch, Change, Expected, Reserve};
 
 use crate::app::App;
 use crate::check::{self, Checked};
@@ -41,7 +40,7 @@ use crate::worker::{self, Budget, Places};
 pub(crate) use look_up::{cancel, record};
 pub(crate) use refusals::disabled;
 use refusals::{draining, mismatch, queue_full, unavailable};
-use stored::{Owed, Stored};
+use stored::{Owed, Stored, store_frozen};
 
 /// A run that nobody was told of is stored all the same when it takes longer than this.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -287,8 +286,14 @@ impl Run {
         let make_room = || self.send_events(&lane.app);
         let gateway =
             Gateway::new(&lane.app, (self.id, &self.tenant), &self.policy, &self.outbox, &make_room);
+        let takes_long = || {
+            self.expected.set(self.expected.take().map(|mut expected| {
+                expected.not_soon();
+                expected
+            }));
+        };
         let facts = {
-            let follow = worker::follow(&lease, begun, budget, &self.live, places, gateway);
+            let follow = worker::follow(&lease, begun, budget, &self.live, places, gateway, &takes_long);
             tokio::pin!(follow);
             match stdin {
                 None => follow.await,
@@ -463,19 +468,6 @@ impl Run {
 enum Ready {
     Execute { slot: crate::slots::Slot, lease: Box<Lease>, start: Box<Start>, mem_pages_min: u64 },
     DryRun,
-}
-
-async fn store_frozen(
-    app: &App,
-    tenant: &Arc<str>,
-    record: &RunRecord,
-    key: Option<Reservation>,
-) -> Result<(), Problem> {
-    let row = RunRow::new(tenant, record).map_err(|error| unavailable(&error))?;
-    let accept = Accept::queued(row, Bytes::new(), Bytes::new(), key);
-    app.store.submit(accept).await.map_err(|error| unavailable(&error))?;
-    app.metrics.run_ended(Status::Frozen, Mode::Frozen, None);
-    Ok(())
 }
 
 fn cached(app: &App, tenant: &str, run_id: RunId) -> Submitted {

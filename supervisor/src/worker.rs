@@ -120,7 +120,7 @@ pub(crate) fn begin(process: &Lease, start: Start) -> Result<Instant, ChannelErr
     Ok(Instant::now())
 }
 
-/// Follows a run that has begun to its end.
+/// Follows a run that has begun to its end; `takes_long` is called when it is no short one.
 pub(crate) async fn follow(
     process: &Lease,
     begun: Instant,
@@ -128,6 +128,7 @@ pub(crate) async fn follow(
     live: &LiveRun,
     places: Places<'_>,
     mut gateway: Gateway<'_>,
+    takes_long: &dyn Fn(),
 ) -> Facts {
     if budget.nice > 0 {
         process.be_patient_elsewhere();
@@ -220,7 +221,10 @@ pub(crate) async fn follow(
             }
             () = live.cancelled() => break Some(Verdict::Cancelled),
             () = &mut look => match clock.look(phase.since().is_some()) {
-                Ok(next) => look.as_mut().reset(next.into()),
+                Ok(next) => {
+                    takes_long();
+                    look.as_mut().reset(next.into());
+                }
                 Err(verdict) => break Some(verdict),
             },
             () = &mut flush, if flushing => {

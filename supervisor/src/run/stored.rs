@@ -6,13 +6,15 @@
 //! A client that hears of the acceptance, and a key, make the acceptance *owed*: it is in the store before the client hears and
 //! before the guest runs, and in the same step as the beginning where the run can begin at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use void_api::{Reason, RunRecord, Status, Timestamp};
+use void_api::{Mode, Problem, Reason, RunRecord, Status, Timestamp};
 use void_store::{Accept, Batch, Change, Commit, Reservation, RunRow, WriteError};
 
+use super::refusals::unavailable;
 use super::{MOMENT, Run};
 use crate::app::App;
 use crate::outcome::Outcome;
@@ -189,4 +191,18 @@ impl Run {
         self.expected.set(expected);
         many
     }
+}
+
+/// Stores a run that came while execution was frozen.
+pub(super) async fn store_frozen(
+    app: &App,
+    tenant: &Arc<str>,
+    record: &RunRecord,
+    key: Option<Reservation>,
+) -> Result<(), Problem> {
+    let row = RunRow::new(tenant, record).map_err(|error| unavailable(&error))?;
+    let accept = Accept::queued(row, Bytes::new(), Bytes::new(), key);
+    app.store.submit(accept).await.map_err(|error| unavailable(&error))?;
+    app.metrics.run_ended(Status::Frozen, Mode::Frozen, None);
+    Ok(())
 }
