@@ -9,10 +9,12 @@
 //! to come are the most that is waited for: the others keep the processors at work meanwhile. So a lone caller that
 //! awaits each commit never waits. How soon they come is found by trial, see [`Linger`].
 
+mod lent;
+mod linger;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,9 @@ use tokio::sync::oneshot;
 use crate::change::Batch;
 use crate::committer::Committer;
 use crate::error::WriteError;
+use lent::Lent;
+pub use linger::Expected;
+use linger::{Callers, Linger};
 
 /// Batches that may wait before new runs are refused.
 const MAX_JOBS: usize = 16_384;
@@ -114,94 +119,6 @@ impl State {
     }
 }
 
-/// Where the committer is.
-#[derive(Debug, Default)]
-enum Lent {
-    /// With the writer thread, or nowhere: the storage could not be opened.
-    #[default]
-    No,
-    /// Here.
-    Here(Box<Committer>),
-    /// With a caller, who brings it back within a commit's time. The writer thread may be waiting for that.
-    Out { sent_for: bool },
-}
-
-/// Somebody who will submit a batch, until this is dropped.
-#[derive(Debug)]
-pub struct Expected {
-    of: Arc<Callers>,
-    soon: bool,
-}
-
-/// How many are expected.
-#[derive(Debug, Default)]
-struct Callers {
-    all: AtomicUsize,
-    soon: AtomicUsize,
-}
-
-impl Expected {
-    fn one_more(of: &Arc<Callers>) -> Self {
-        of.all.fetch_add(1, Ordering::Relaxed);
-        of.soon.fetch_add(1, Ordering::Relaxed);
-        Self { of: Arc::clone(of), soon: true }
-    }
-
-    /// It takes longer than most: nobody should wait for it.
-    pub fn not_soon(&mut self) {
-        if std::mem::take(&mut self.soon) {
-            self.of.soon.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Expected {
-    fn drop(&mut self) {
-        self.not_soon();
-        self.of.all.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// How many batches the writer waits for before it commits, as far as so many are expected.
-///
-/// It waits until so many are there, or none came for [`GAP`], or [`CAP`] is over. Where none came, the number falls halfway to
-/// what there was; now and then a greater one is tried.
-#[derive(Debug)]
-struct Linger {
-    target: usize,
-    reached: u32,
-}
-
-/// Nobody came for so long: nobody will.
-const GAP: Duration = Duration::from_micros(1000);
-/// The longest that a batch is kept waiting for others.
-const CAP: Duration = Duration::from_millis(3);
-/// A greater number is tried after so many groups that reached theirs.
-const TRY_EVERY: u32 = 2;
-/// More than so many in a group save next to nothing.
-const ENOUGH: usize = 64;
-
-impl Default for Linger {
-    fn default() -> Self {
-        Self { target: 1, reached: 0 }
-    }
-}
-
-impl Linger {
-    fn reached(&mut self) {
-        self.reached += 1;
-        if self.reached >= TRY_EVERY && self.target < ENOUGH {
-            self.reached = 0;
-            self.target = (self.target + 1 + self.target / 4).min(ENOUGH);
-        }
-    }
-
-    fn missed(&mut self, there: usize) {
-        self.reached = 0;
-        self.target = ((self.target + there) / 2).clamp(1, ENOUGH);
-    }
-}
-
 /// The list.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
@@ -262,37 +179,8 @@ impl Queue {
         }
     }
 
-    /// Gives the committer to a caller who has one batch alone: where it lies here, nothing waits, and nobody but `own` callers
-    /// is expected to bring something. It must be brought [back](Queue::give_back) without waiting for anything.
-    pub(crate) fn borrow(&self, own: usize) -> Option<Box<Committer>> {
-        if self.expected.all.load(Ordering::Relaxed) > own {
-            return None;
-        }
-        let mut state = self.state.lock();
-        if !state.jobs.is_empty() || state.closed || !matches!(state.committer, Lent::Here(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut state.committer, Lent::Out { sent_for: false }) {
-            Lent::Here(committer) => Some(committer),
-            Lent::Out { .. } | Lent::No => None,
-        }
-    }
-
-    /// Brings back what was borrowed.
-    pub(crate) fn give_back(&self, committer: Box<Committer>) {
-        let mut state = self.state.lock();
-        state.untidy = committer.is_untidy();
-        let sent_for = matches!(state.committer, Lent::Out { sent_for: true });
-        let wake = sent_for || state.untidy;
-        state.committer = Lent::Here(committer);
-        drop(state);
-        if wake {
-            self.wake.notify_one();
-        }
-    }
-
     /// For the writer thread: lends the committer to callers while it waits for a group, up to `patience`, then moves the
-    /// group into `group` and gives the committer back.
+    /// group into `group` and gives the committer back, unless a caller lost it.
     pub(crate) fn take(
         &self,
         committer: Option<Box<Committer>>,
@@ -300,9 +188,14 @@ impl Queue {
         patience: Duration,
     ) -> (Taken, Option<Box<Committer>>) {
         let mut state = self.state.lock();
+        let lends = committer.is_some();
         state.committer = committer.map_or(Lent::No, Lent::Here);
         let taken = self.wait(&mut state, patience);
         let committer = self.fetch(&mut state);
+        if lends && committer.is_none() {
+            // It was lost. What waits does so until there is another one.
+            return (Taken::Nothing, None);
+        }
         if taken == Taken::Jobs {
             state.hand_over(group);
         }
@@ -329,51 +222,6 @@ impl Queue {
         Taken::Jobs
     }
 
-    /// Takes the committer back, from a caller if need be.
-    fn fetch(&self, state: &mut MutexGuard<'_, State>) -> Option<Box<Committer>> {
-        loop {
-            match std::mem::take(&mut state.committer) {
-                Lent::Here(committer) => return Some(committer),
-                Lent::No => return None,
-                Lent::Out { .. } => {
-                    state.committer = Lent::Out { sent_for: true };
-                    self.wake.wait(state);
-                }
-            }
-        }
-    }
-
-    /// Waits for more, where more may come.
-    fn linger(&self, state: &mut MutexGuard<'_, State>) {
-        let end = Instant::now() + CAP;
-        loop {
-            let there = state.jobs.len();
-            let most = (there + self.expected.soon.load(Ordering::Relaxed)) * 3 / 4;
-            let wanted = state.linger.target.min(most.max(1));
-            if there >= wanted || state.closed {
-                // As many as were wanted, and not for lack of others: perhaps more would have come.
-                if wanted == state.linger.target {
-                    state.linger.reached();
-                }
-                return;
-            }
-            let until = (Instant::now() + GAP).min(end);
-            state.wake_at = wanted;
-            let late = self.wake.wait_until(state, until).timed_out();
-            state.wake_at = 0;
-            if !late {
-                continue;
-            }
-            if state.jobs.len() == there {
-                state.linger.missed(there);
-                return;
-            }
-            if Instant::now() >= end {
-                return;
-            }
-        }
-    }
-
     /// Nothing more is taken in; what waits is still written.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
@@ -395,41 +243,6 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_number_waited_for_grows_by_trial_and_falls_halfway() {
-        let mut linger = Linger::default();
-        assert_eq!(linger.target, 1, "nobody waits at first");
-        (1..TRY_EVERY).for_each(|_| linger.reached());
-        assert_eq!(linger.target, 1);
-        linger.reached();
-        assert_eq!(linger.target, 2, "now one more is tried");
-        linger.missed(1);
-        assert_eq!(linger.target, 1, "where none came, none is waited for again for a while");
-        linger.target = 9;
-        linger.missed(3);
-        assert_eq!(linger.target, 6);
-        (0..TRY_EVERY * 100).for_each(|_| linger.reached());
-        assert_eq!(linger.target, ENOUGH);
-    }
-
-    #[test]
-    fn nobody_waits_for_those_who_take_long() {
-        let queue = Queue::default();
-        let target_after = |queue: &Queue| {
-            queue.state.lock().linger.target = 8;
-            drop(queue.push(Batch::new()));
-            assert_eq!(queue.take(None, &mut Vec::new(), Duration::ZERO).0, Taken::Jobs);
-            queue.state.lock().linger.target
-        };
-        let mut callers: Vec<_> = (0..3).map(|_| queue.expect()).collect();
-        assert_eq!(target_after(&queue), 4, "it waited, and nobody came");
-        callers.iter_mut().for_each(Expected::not_soon);
-        assert_eq!(target_after(&queue), 8, "it did not wait");
-        drop(callers);
-        let left = (queue.expected.all.load(Ordering::Relaxed), queue.expected.soon.load(Ordering::Relaxed));
-        assert_eq!(left, (0, 0));
-    }
 
     #[test]
     fn a_full_list_refuses_all_but_what_must_be_committed() {

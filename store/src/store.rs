@@ -194,7 +194,7 @@ impl Store {
         let Some(mut committer) = self.queue.borrow(own) else { return self.submit(batch) };
         let (job, commit) = Job::new(batch.into());
         let left = committer.commit_at_once(job);
-        self.queue.give_back(committer);
+        drop(committer);
         if let Err(job) = left {
             self.queue.push_job(job);
         }
