@@ -383,3 +383,42 @@ impl Drop for Store {
         self.pool = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::change::{Change, KvLimits};
+
+    #[test]
+    fn a_caller_that_panics_with_the_committer_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            dir: dir.path().to_owned(),
+            full_durability: false,
+            runs_keep: 10,
+            runs_keep_hours: 10,
+            node: "test".to_owned(),
+        };
+        let (store, _) = Store::open(&config).unwrap();
+        let set = |value: &'static [u8]| {
+            let key = KvKey { tenant: Arc::from("a"), space: String::new(), key: b"k".to_vec() };
+            let limits = KvLimits { max_keys: 1, max_value_bytes: 9 };
+            store.submit(Change::KvSet { key, value: Bytes::from_static(value), limits }).wait()
+        };
+        set(b"before").unwrap();
+        let begin = std::time::Instant::now();
+        let lost = catch_unwind(AssertUnwindSafe(|| {
+            while begin.elapsed() < Duration::from_secs(20) {
+                // The writer thread has to have brought it back.
+                if let Some(_held) = store.queue.borrow(0) {
+                    std::panic::resume_unwind(Box::new("lost"));
+                }
+            }
+        }));
+        assert!(lost.is_err(), "it was never there");
+        set(b"after").unwrap();
+        assert_eq!(store.stats().failed_groups, 0);
+    }
+}
