@@ -2,16 +2,18 @@
 //!
 //! A call is counted, then judged. The permit owns what the call asked for, in the form to act on, and can be made here
 //! only; the gateway performs permits and nothing else. `fetch` holds the judgement of URLs and addresses, `denial` the
-//! rules and their words, `unfit` the calls that could not be sent here. Performing a call, and what a denial looks like to the
+//! rules and their words, `unfit` the calls that could not be sent here, `emit` events and how much of them a run may store. Performing a call, and what a denial looks like to the
 //! guest, must not enter.
 
 mod denial;
+mod emit;
 mod fetch;
 mod unfit;
 
 use void_api::{CallKind, clip};
 
 pub use denial::{Denial, Rule};
+pub use emit::{EMIT_STORED_MAX_BYTES, EVENT_STORED_BYTES, EmitPermit};
 pub(crate) use fetch::may_set_header;
 pub use fetch::{ConnectPermit, FetchAsk, FetchPermit, Field, Outgoing, REDIRECTS_MAX};
 pub use unfit::{KvCall, Misfit, Part, Unfit};
@@ -45,6 +47,8 @@ pub struct Terms<'a> {
 pub struct Spent {
     calls: u64,
     rate: TokenBucket,
+    /// Bytes of events, as they are stored.
+    emitted: u64,
 }
 
 impl Spent {
@@ -136,27 +140,6 @@ pub enum Permit {
     KvSet(KvSetPermit),
     /// Delete this key.
     KvDelete(KvPermit),
-}
-
-/// An event that may be emitted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmitPermit {
-    event: String,
-    data: Vec<u8>,
-}
-
-impl EmitPermit {
-    /// The event's name.
-    #[must_use]
-    pub fn event(&self) -> &str {
-        &self.event
-    }
-
-    /// Its data.
-    #[must_use]
-    pub fn data(&self) -> &[u8] {
-        &self.data
-    }
 }
 
 /// A key that may be read or deleted.
@@ -253,7 +236,7 @@ pub fn judge(
         return Err(Denial::new(kind, Rule::CapMissing, reason, format!("add {} to WASM_CAPS", kind.cap())));
     }
     match call {
-        Call::Emit { event, data } => emit(event, data).map(Permit::Emit),
+        Call::Emit { event, data } => emit::judge(spent, event, data).map(Permit::Emit),
         Call::Fetch(ask) => {
             fetch::judge(terms, rates, now_ns, ask).map(|permit| Permit::Fetch(Box::new(permit)))
         }
@@ -262,27 +245,6 @@ pub fn judge(
         Call::KvSet(ask, value) => kv_set(terms, ask, value).map(Permit::KvSet),
         Call::Unfit(unfit) => Err(unfit::refuse(terms, unfit)),
     }
-}
-
-fn emit(event: String, data: Vec<u8>) -> Result<EmitPermit, Denial> {
-    if event.is_empty() || event.len() > EVENT_NAME_MAX_BYTES || event.chars().any(char::is_control) {
-        return Err(Denial::new(
-            CallKind::Emit,
-            Rule::BadName,
-            format!("\"{}\" is not an event's name", clip(&event)),
-            format!("give 1 to {EVENT_NAME_MAX_BYTES} bytes without control characters"),
-        ));
-    }
-    if data.len() > EMIT_DATA_MAX_BYTES {
-        return Err(Denial::too_large(
-            CallKind::Emit,
-            "the event's data",
-            data.len(),
-            EMIT_DATA_MAX_BYTES,
-            None,
-        ));
-    }
-    Ok(EmitPermit { event, data })
 }
 
 fn kv(terms: Terms<'_>, kind: CallKind, ask: KvAsk) -> Result<KvPermit, Denial> {

@@ -166,6 +166,50 @@ fn a_flood_of_large_events_takes_no_memory_and_loses_none() {
 }
 
 #[test]
+fn a_run_may_store_so_much_of_events_and_no_more() {
+    let server = Server::builder()
+        .env("WASM_SYSCALL_RPS", "100000")
+        .env("WASM_CPU_MS_BUDGET", "20000")
+        .env("WASM_WALL_MS_BUDGET", "60000")
+        .start();
+    let mut caller = Caller::new();
+    let name = caller.bytes(b"flood");
+    // Each byte of it has six as JSON.
+    let flood = format!(
+        r#"(func (export "flood") (param $n i32) (result i32 i32) (local $done i32) (local $code i32)
+          (memory.fill (i32.const 0x100000) (i32.const 1) (i32.const 65536))
+          (loop $again
+            (local.set $code (call $emit {name} (i32.const 0x100000) (i32.const 65536)))
+            (local.set $done (i32.add (local.get $done) (i32.eqz (local.get $code))))
+            (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+          (local.get $done) (local.get $code))"#
+    );
+    let cid = server.upload(&caller.code(&flood).build());
+    let run = server.run(&cid, "flood", json!([1000]));
+    // 64 MiB: of so many times six, the name, and 128 for the event.
+    let most = (64 << 20) / (6 * 65_536 + 5 + 128);
+    assert_eq!(run.result(), &json!([most, -1]), "{}", run.record());
+    let denials = run.record()["denials"].as_array().unwrap();
+    assert_eq!((denials.len(), &denials[0]["rule"]), (1, &json!("emit_budget")), "{denials:?}");
+    assert_eq!(denials[0]["count"], json!(1000 - most));
+    assert!(denials[0]["remedy"].as_str().unwrap().contains("emit less"), "{denials:?}");
+    server.logs(&["denied", "emit_budget", run.id()]);
+    let labels = [("cap", "emit"), ("reason", "emit_budget")];
+    assert_eq!(server.metrics().sum("void_wasm_policy_denied_total", &labels), (1000 - most) as f64);
+    assert_eq!(server.emitted(run.id()).len(), usize::try_from(most).unwrap());
+    // What lies on the disk, log and database together, is in proportion: without the bound it was 390 MB.
+    let stored: u64 = std::fs::read_dir(server.home().join("state"))
+        .unwrap()
+        .filter_map(|file| file.ok()?.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum();
+    assert!((64 << 20..160 << 20).contains(&stored), "{stored} bytes");
+    // The next run has its own.
+    assert_eq!(server.run(&cid, "flood", json!([1])).result(), &json!([1, 0]));
+}
+
+#[test]
 fn without_the_cap_it_is_denied_and_said_so() {
     let server = Server::builder().env("WASM_CAPS", "kv").start();
     let cid = server.upload(&emitter());

@@ -11,6 +11,8 @@ pub enum Rule {
     CallBudget,
     /// The run's calls come too fast.
     CallRate,
+    /// The run's events would take more room than it has for them.
+    EmitBudget,
     /// The tenant's requests to the host come too fast.
     HostRate,
     /// Not a URL.
@@ -49,6 +51,7 @@ impl Rule {
         Self::CapMissing,
         Self::CallBudget,
         Self::CallRate,
+        Self::EmitBudget,
         Self::HostRate,
         Self::BadUrl,
         Self::Scheme,
@@ -73,6 +76,7 @@ impl Rule {
             Self::CapMissing => "cap_missing",
             Self::CallBudget => "call_budget",
             Self::CallRate => "call_rate",
+            Self::EmitBudget => "emit_budget",
             Self::HostRate => "host_rate",
             Self::BadUrl => "bad_url",
             Self::Scheme => "scheme",

@@ -44,6 +44,7 @@ pub(super) const fn refusal(rule: Rule) -> Refusal {
     match rule {
         Rule::CapMissing
         | Rule::CallBudget
+        | Rule::EmitBudget
         | Rule::Scheme
         | Rule::UserInfo
         | Rule::HostNotAllowed

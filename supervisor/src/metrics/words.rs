@@ -112,6 +112,7 @@ pub(super) const CAPS: &[&str] = &["emit", "http", "kv"];
 pub(crate) fn refuses(cap: &str, rule: Rule) -> bool {
     match rule {
         Rule::CapMissing | Rule::CallBudget | Rule::CallRate | Rule::TooLarge => true,
+        Rule::EmitBudget => cap == "emit",
         Rule::BadName => cap != "http",
         Rule::KeysFull | Rule::NamespacesFull => cap == "kv",
         Rule::HostRate
