@@ -239,7 +239,9 @@ pub(crate) async fn follow(
     };
     waited += phase.since().map(|since| since.elapsed()).unwrap_or_default();
     // What is awaited is given up here: a fetch is broken off.
-    drop(phase);
+    if let Phase::Awaiting(Awaiting { stage: Stage::Performing(pending), .. }) = phase {
+        gateway.give_up(pending);
+    }
     // After a trap nobody knows in what state it is, and one that stands back on the processor cannot be called forth again.
     if let Some(RunEnd { claim: Claim::Returned(_) | Claim::Exited(_), .. }) = &end
         && budget.nice == 0

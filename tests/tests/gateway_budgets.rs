@@ -113,6 +113,41 @@ fn too_many_in_a_second_are_limited_and_the_run_goes_on() {
     assert!((50..=50 + run.usage("wall_ms") / 20 + 2).contains(&(500 - limited)), "{}", run.record());
 }
 
+/// One fetch was permitted, and its run ended under it: it is counted once, as that.
+#[track_caller]
+fn assert_given_up(server: &Server) {
+    let metrics = server.metrics();
+    let labels = [("kind", "http.fetch"), ("decision", "allow")];
+    assert_eq!(metrics.sum("void_wasm_syscalls_total", &labels), 1.0);
+    assert_eq!(metrics.sum("void_wasm_syscalls_total", &[]), 1.0);
+    assert_eq!(metrics.sum("void_wasm_fetches_total", &[("outcome", "given_up")]), 1.0);
+    assert_eq!(metrics.sum("void_wasm_fetches_total", &[]), 1.0);
+}
+
+#[test]
+fn a_call_whose_process_is_killed_is_counted() {
+    let (release, held) = mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let slow = Upstream::start(move |_, _| {
+        let _ = held.lock().unwrap().recv();
+        Ok(())
+    });
+    let server = Server::builder()
+        .env("WASM_CAPS", "http")
+        .env("WASM_HTTP_ALLOWLIST", &slow.place())
+        .env("WASM_WALL_MS_BUDGET", "60000")
+        .start();
+    let cid = server
+        .upload(&Caller::new().fetch("slow", Request::get(&format!("http://{}/", slow.place()))).build());
+    let id = server.exec(json!({"target": {"cid": cid}, "entry": "slow"})).start();
+    eventually("the host was asked", Duration::from_secs(20), || slow.asked().len() == 1);
+    // Those that wait for a run too: one of them is it.
+    server.processes("void-run").iter().for_each(void_tests::Process::kill);
+    server.wait_for(&id).failed_with("worker_crashed");
+    assert_given_up(&server);
+    drop(release);
+}
+
 #[test]
 fn the_time_of_the_run_ends_a_fetch_and_waiting_is_no_cpu_time() {
     let (release, held) = mpsc::channel::<()>();
@@ -134,6 +169,7 @@ fn the_time_of_the_run_ends_a_fetch_and_waiting_is_no_cpu_time() {
     run.failed_with("wall_budget");
     assert!(run.usage("wall_ms") >= 499 && run.usage("wait_ms") >= 400, "{}", run.record());
     assert!(run.usage("cpu_ms") < 100 && run.usage("syscalls") == 1, "{}", run.record());
+    assert_given_up(&server);
     drop(release);
 }
 
@@ -155,6 +191,7 @@ fn a_cancel_ends_a_fetch() {
     let run = server.wait_for(&id);
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert_eq!((run.status(), run.usage("syscalls")), ("cancelled", 1));
+    assert_given_up(&server);
     drop(release);
 }
 

@@ -1,72 +1,68 @@
-//! Refused calls: gathered for the run's record, each once with a count, and told to the log, which a guest cannot flood.
+//! Refused calls of one run, gathered for its record: each refusal once with a count, and none that a guest could hide
+//! behind others.
 
-use parking_lot::Mutex;
-use void_api::{DenialNote, RunId};
-use void_policy::judge::Denial;
-use void_policy::rate::TokenBucket;
+use void_api::{CallKind, DenialNote};
+use void_policy::judge::{Denial, Rule};
 
-/// Different refusals that one record holds. More of a rule that is there count with the last of that rule.
+/// Different refusals that one record holds. The first one by each rule, of each kind of call, has room beyond that: they
+/// are closed sets, so there are not many.
 const NOTES: usize = 16;
-/// Lines of the log a second, and at once.
-const LINES_PER_SECOND: u32 = 10;
-const LINES_AT_ONCE: u32 = 50;
 
 /// The refusals of one run.
 #[derive(Debug, Default)]
-pub(super) struct Denials(Vec<(Denial, u32)>);
+pub(super) struct Denials {
+    notes: Vec<(Denial, u32)>,
+    /// What there was no room for, by kind and rule.
+    others: Vec<(CallKind, Rule, u32)>,
+}
+
+/// What a refusal is beside those before it in its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// The first one by its rule, of its kind of call.
+    Rule,
+    /// Another one by a rule that has refused before.
+    Reason,
+    /// The record has it already.
+    Nothing,
+}
 
 impl Denials {
-    /// Notes a refusal; whether it is the first of its kind.
-    pub(super) fn note(&mut self, denial: &Denial) -> bool {
+    /// Notes a refusal.
+    pub(super) fn note(&mut self, denial: &Denial) -> News {
         let same_rule = |known: &Denial| known.kind() == denial.kind() && known.rule() == denial.rule();
         let same = |known: &Denial| same_rule(known) && known.reason() == denial.reason();
-        let place = match self.0.iter().position(|(known, _)| same(known)) {
-            None if self.0.len() >= NOTES => self.0.iter().rposition(|(known, _)| same_rule(known)),
-            place => place,
-        };
-        if let Some((_, count)) = place.and_then(|place| self.0.get_mut(place)) {
+        if let Some((_, count)) = self.notes.iter_mut().find(|(known, _)| same(known)) {
             *count = count.saturating_add(1);
-            return false;
+            return News::Nothing;
         }
-        // Beyond as many different ones as a record holds, the metrics alone count.
-        let room = self.0.len() < NOTES;
-        if room {
-            self.0.push((denial.clone(), 1));
+        let first = !self.notes.iter().any(|(known, _)| same_rule(known));
+        if first || self.notes.len() < NOTES {
+            self.notes.push((denial.clone(), 1));
+        } else {
+            self.leave_out(denial.kind(), denial.rule());
         }
-        room
+        if first { News::Rule } else { News::Reason }
+    }
+
+    fn leave_out(&mut self, kind: CallKind, rule: Rule) {
+        match self.others.iter_mut().find(|other| (other.0, other.1) == (kind, rule)) {
+            Some((.., count)) => *count = count.saturating_add(1),
+            None => self.others.push((kind, rule, 1)),
+        }
     }
 
     /// As the record tells them.
     pub(super) fn into_notes(self) -> Vec<DenialNote> {
-        self.0.iter().map(|(denial, count)| denial.note(*count)).collect()
-    }
-}
-
-/// The log of refusals of all runs.
-#[derive(Debug, Default)]
-pub(super) struct Log(Mutex<(TokenBucket, u64)>);
-
-impl Log {
-    /// Writes a line, as long as there were not too many lately; what was left out is said with the next one.
-    pub(super) fn denied(&self, now_ns: u64, run_id: RunId, tenant: &str, denial: &Denial) {
-        let left_out = {
-            let (bucket, left_out) = &mut *self.0.lock();
-            if bucket.take(now_ns, LINES_PER_SECOND, LINES_AT_ONCE).is_err() {
-                *left_out += 1;
-                return;
-            }
-            std::mem::take(left_out)
-        };
-        tracing::warn!(
-            %run_id,
-            tenant,
-            call = denial.kind().as_str(),
-            rule = denial.rule().as_str(),
-            reason = denial.reason(),
-            remedy = denial.remedy(),
-            left_out,
-            "a gateway call was denied"
-        );
+        let notes = self.notes.iter().map(|(denial, count)| denial.note(*count));
+        let others = self.others.iter().map(|(kind, rule, count)| DenialNote {
+            kind: *kind,
+            rule: rule.as_str().to_owned(),
+            reason: format!("{count} more calls were refused by this rule, and are not told one by one"),
+            remedy: "look at the notes of this rule that are, and at the service's log".to_owned(),
+            count: *count,
+        });
+        notes.chain(others).collect()
     }
 }
 
@@ -85,22 +81,65 @@ mod tests {
         judge(terms, &mut Spent::default(), &HttpRates::default(), 0, call).unwrap_err()
     }
 
+    fn bad_namespace(number: usize) -> Denial {
+        denial(Call::KvGet(KvAsk { namespace: format!("/{number}"), key: "k".into() }))
+    }
+
+    fn large_value() -> Denial {
+        denial(Call::KvSet(KvAsk { namespace: String::new(), key: "k".into() }, vec![0; 5000]))
+    }
+
     #[test]
-    fn each_refusal_stands_once_with_its_count_and_there_are_not_too_many() {
+    fn each_refusal_stands_once_with_its_count() {
         let mut denials = Denials::default();
         let not_granted = denial(Call::Emit { event: "e".into(), data: vec![] });
-        assert!(denials.note(&not_granted));
-        assert!(!denials.note(&not_granted));
+        assert_eq!(denials.note(&not_granted), News::Rule);
+        assert_eq!(denials.note(&not_granted), News::Nothing);
+        assert_eq!(denials.note(&bad_namespace(1)), News::Rule);
+        assert_eq!(denials.note(&bad_namespace(2)), News::Reason);
+        let counts: Vec<_> =
+            denials.into_notes().iter().map(|note| (note.rule.clone(), note.count)).collect();
+        let note = |rule: &str, count| (rule.to_owned(), count);
+        assert_eq!(counts, [note("cap_missing", 2), note("bad_name", 1), note("bad_name", 1)]);
+    }
+
+    #[test]
+    fn many_of_one_rule_do_not_hide_another_and_are_counted_apart() {
+        let mut denials = Denials::default();
         for number in 0..100 {
-            let namespace = format!("/{number}");
-            let bad = denial(Call::KvGet(KvAsk { namespace, key: "k".into() }));
-            assert_eq!(denials.note(&bad), number < NOTES - 1);
+            let news = denials.note(&bad_namespace(number));
+            assert_eq!(news, if number == 0 { News::Rule } else { News::Reason });
         }
-        let large = denial(Call::KvSet(KvAsk { namespace: String::new(), key: "k".into() }, vec![0; 5000]));
-        assert!(!denials.note(&large), "there is no room");
+        // One that the record has counts with itself, however full it is.
+        assert_eq!(denials.note(&bad_namespace(3)), News::Nothing);
+        assert_eq!(denials.note(&large_value()), News::Rule);
         let notes = denials.into_notes();
-        assert_eq!(notes.len(), NOTES);
-        assert_eq!((notes[0].rule.as_str(), notes[0].count), ("cap_missing", 2));
-        assert_eq!(notes.iter().skip(1).map(|note| note.count).sum::<u32>(), 100);
+        let (last, told) = notes.split_last().unwrap();
+        assert_eq!(told.len(), NOTES + 1);
+        assert_eq!((told[3].count, told[NOTES - 1].count), (2, 1));
+        assert_eq!((told[NOTES].rule.as_str(), told[NOTES].count), ("too_large", 1));
+        assert_eq!((last.rule.as_str(), last.count), ("bad_name", 84));
+        assert!(last.reason.contains("84 more"), "{last:?}");
+    }
+
+    #[test]
+    fn every_refusal_is_counted_and_every_rule_told_in_any_order() {
+        // 41 is prime: each step goes through all numbers below it, in another order.
+        for step in 1..41 {
+            let mut denials = Denials::default();
+            for turn in 0..82 {
+                denials.note(&match turn * step % 41 {
+                    0 => large_value(),
+                    1 => denial(Call::Emit { event: "e".into(), data: vec![] }),
+                    other => bad_namespace(other),
+                });
+            }
+            let notes = denials.into_notes();
+            assert!(notes.len() <= NOTES + 3, "step {step}: {}", notes.len());
+            for (rule, count) in [("too_large", 2), ("cap_missing", 2), ("bad_name", 78)] {
+                let told: u32 = notes.iter().filter(|note| note.rule == rule).map(|note| note.count).sum();
+                assert_eq!(told, count, "step {step}: {rule}");
+            }
+        }
     }
 }

@@ -13,9 +13,11 @@ mod denials;
 mod emit;
 mod http;
 mod kv;
+mod log;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use void_api::{CallKind, Decision, DenialNote, RunId};
@@ -25,14 +27,15 @@ use void_policy::judge::{self, Call, Denial, Permit, Spent, Terms};
 use void_policy::rate::HttpRates;
 
 use crate::app::App;
-use crate::metrics::Metrics;
+use crate::metrics::{Fetched, Metrics};
 use crate::settings::Snapshot;
 pub(crate) use answer::Answer;
 use answer::refusal;
 pub(crate) use ask::ask;
-use denials::{Denials, Log};
+use denials::Denials;
 pub(crate) use emit::{FLUSH_AFTER, Outbox};
 use http::Fetcher;
+use log::Log;
 
 /// What the gateways of all runs share.
 #[derive(Debug)]
@@ -81,16 +84,40 @@ impl From<Denial> for Failure {
 type Performed = Result<Answer, Failure>;
 type Work = Pin<Box<dyn Future<Output = Performed>>>;
 
-/// A call under way. Dropped, it is given up.
+/// A call under way. Dropped, it is given up, and counted as what it was: allowed.
 pub(crate) struct Pending {
     kind: CallKind,
     work: Work,
+    /// Where it is to be counted if it is given up.
+    metrics: Option<Metrics>,
 }
 
 impl Pending {
     /// Waits for it; what is returned goes to [`Gateway::settle`].
     pub(crate) async fn done(&mut self) -> Done {
-        Done { kind: self.kind, performed: (&mut self.work).await }
+        let performed = (&mut self.work).await;
+        self.metrics = None;
+        Done { kind: self.kind, performed }
+    }
+
+    /// The same without waiting, where it is over.
+    pub(crate) fn done_now(&mut self) -> Option<Done> {
+        let mut done = std::pin::pin!(self.done());
+        match done.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(metrics) = self.metrics.take() {
+            metrics.call(self.kind, Decision::Allow);
+            if self.kind == CallKind::HttpFetch {
+                metrics.fetches().ended(Some(Fetched::GivenUp));
+            }
+        }
     }
 }
 
@@ -172,7 +199,7 @@ impl<'r> Gateway<'r> {
             Permit::KvDelete(permit) => kv::delete(app, &permit),
             Permit::Fetch(permit) => http::perform(app, &self.tenant, self.policy, *permit),
         };
-        Step::Wait(Pending { kind, work })
+        Step::Wait(Pending { kind, work, metrics: Some(app.metrics.clone()) })
     }
 
     /// Counts a call that is over, and gives the guest's answer.
@@ -193,13 +220,25 @@ impl<'r> Gateway<'r> {
         }
     }
 
+    /// The run has ended under a call: what came of it all the same is counted as that.
+    pub(crate) fn give_up(&mut self, mut pending: Pending) {
+        if let Some(done) = pending.done_now() {
+            self.settle(done);
+        }
+    }
+
     fn deny(&mut self, kind: CallKind, denial: &Denial) {
         let metrics: &Metrics = &self.app.metrics;
         metrics.call(kind, denial.decision());
         metrics.denied(kind, denial.rule());
-        if self.denials.note(denial) {
-            let shared = &self.app.gateway;
-            shared.log.denied(shared.now_ns(), self.run_id, self.tenant.as_str(), denial);
+        let news = self.denials.note(denial);
+        let shared = &self.app.gateway;
+        if shared.log.denied(shared.now_ns(), (self.run_id, self.tenant.as_str()), news, denial) {
+            let app = Arc::clone(self.app);
+            tokio::spawn(async move {
+                tokio::time::sleep(log::SAID_AFTER).await;
+                app.gateway.log.say_left_out();
+            });
         }
     }
 

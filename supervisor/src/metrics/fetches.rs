@@ -26,6 +26,8 @@ words! {
         TimedOut = "timed_out",
         /// More than may be read.
         TooLarge = "too_large",
+        /// Its run ended first.
+        GivenUp = "given_up",
     }
 }
 

@@ -1,0 +1,74 @@
+//! Refused calls, told to the log, which a guest cannot flood. Nor can it hide a refusal there behind others: the first one by
+//! each rule in a run has room of its own, and how many got no line is said a moment later.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use void_api::RunId;
+use void_policy::judge::Denial;
+use void_policy::rate::TokenBucket;
+
+use super::denials::News;
+
+/// Lines a second, and at once: for what is the first by its rule in its run, and as many for all else.
+const LINES_PER_SECOND: u32 = 10;
+const LINES_AT_ONCE: u32 = 50;
+/// After how long it is said how many had no line.
+pub(super) const SAID_AFTER: Duration = Duration::from_secs(1);
+
+/// The log of refusals of all runs.
+#[derive(Debug, Default)]
+pub(super) struct Log(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    firsts: TokenBucket,
+    further: TokenBucket,
+    left_out: u64,
+}
+
+impl Log {
+    /// Writes a line, as long as there were not too many lately. Whether [`Log::say_left_out`] is to be called, after
+    /// [`SAID_AFTER`]: somebody else will not.
+    #[must_use]
+    pub(super) fn denied(
+        &self,
+        now_ns: u64,
+        (run_id, tenant): (RunId, &str),
+        news: News,
+        denial: &Denial,
+    ) -> bool {
+        {
+            let inner = &mut *self.0.lock();
+            let bucket = match news {
+                News::Rule => &mut inner.firsts,
+                News::Reason => &mut inner.further,
+                // It has its line.
+                News::Nothing => return false,
+            };
+            if bucket.take(now_ns, LINES_PER_SECOND, LINES_AT_ONCE).is_err() {
+                inner.left_out += 1;
+                return inner.left_out == 1;
+            }
+        }
+        tracing::warn!(
+            %run_id,
+            tenant,
+            call = denial.kind().as_str(),
+            rule = denial.rule().as_str(),
+            reason = denial.reason(),
+            remedy = denial.remedy(),
+            "a gateway call was denied"
+        );
+        false
+    }
+
+    /// Says how many refusals had no line.
+    pub(super) fn say_left_out(&self) {
+        let left_out = std::mem::take(&mut self.0.lock().left_out);
+        tracing::warn!(
+            left_out,
+            "gateway calls were denied too fast for a line each: the runs' records and void_wasm_policy_denied_total have them"
+        );
+    }
+}
