@@ -79,7 +79,8 @@ impl Line {
         self.inner().wire.receive_with_descriptors(secret, numbers)
     }
 
-    /// Takes what the guest writes. It is sent when a line ends, when a piece is full, or before anything else is said.
+    /// Takes what the guest writes. It is sent up to the last end of a line, when a piece is full, and before anything else
+    /// is said.
     ///
     /// # Errors
     /// As [`Line::send`].
@@ -90,9 +91,11 @@ impl Line {
             inner.stream = stream;
         }
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(PART_BYTES - inner.gathered.len()));
+            let fits = &bytes[..bytes.len().min(PART_BYTES - inner.gathered.len())];
+            let ended = fits.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
+            let (now, later) = bytes.split_at(ended.unwrap_or(fits.len()));
             inner.gathered.extend_from_slice(now);
-            if inner.gathered.len() == PART_BYTES || inner.gathered.ends_with(b"\n") {
+            if ended.is_some() || inner.gathered.len() == PART_BYTES {
                 inner.flush()?;
             }
             bytes = later;
