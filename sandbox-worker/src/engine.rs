@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use void_ipc::limits::TABLE_ELEMENTS;
 use void_ipc::message::{Call, Unloadable};
 use wasmtime::{
-    Enabled, Engine, Instance, InstanceAllocationStrategy, Linker, Module, PoolingAllocationConfig, Store,
+    Enabled, Engine, Instance, InstanceAllocationStrategy, Linker, Memory, Module, PoolingAllocationConfig,
+    Store,
 };
 
 use crate::imports::{self, Answer, Calls, Wasi};
@@ -34,6 +35,8 @@ pub struct RunState {
     pub calls: Calls,
     /// Where the guest has WASI, once it is needed.
     pub wasi: Option<Box<Wasi>>,
+    /// The memory that the module exports under this name, for the functions that it calls.
+    pub memory: Option<Memory>,
 }
 
 impl RunState {
@@ -141,7 +144,12 @@ pub fn load(
 }
 
 fn store(engine: &Engine, pages_max: u32, line: &Line) -> Store<RunState> {
-    let state = RunState { limiter: Limiter::new(pages_max), calls: Calls::new(line.clone()), wasi: None };
+    let state = RunState {
+        limiter: Limiter::new(pages_max),
+        calls: Calls::new(line.clone()),
+        wasi: None,
+        memory: None,
+    };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(HOSTCALL_BYTES);
@@ -164,14 +172,16 @@ fn instantiate(
             linker.instantiate(&mut *store, module)
         }
     };
-    instance.map_err(|error| {
+    let instance = instance.map_err(|error| {
         let message = one_line(&error);
         match error.downcast_ref::<wasmtime::Trap>() {
             Some(_) => Unloadable::Trap(message),
             None if store.data().limiter.refused() => Unloadable::Memory(message),
             None => Unloadable::Engine(message),
         }
-    })
+    })?;
+    store.data_mut().memory = instance.get_memory(&mut *store, "memory");
+    Ok(instance)
 }
 
 /// The first line of an error and of what caused it, bounded.

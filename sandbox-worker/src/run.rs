@@ -63,13 +63,27 @@ fn attempt(template: &mut Template, start: &Start) -> Claim {
     for name in &start.first {
         let Some(function) = exported(template, name) else { return Claim::NoSuchExport };
         if let Err(claim) = call(template, function, &[]) {
-            return claim;
+            return match claim {
+                // Nothing of what was asked for has happened: that is no success.
+                Claim::Exited(0) => Claim::Trapped(exited_early(name)),
+                claim => claim,
+            };
         }
     }
     let Some(function) = exported(template, &start.export) else { return Claim::NoSuchExport };
     match call(template, function, &start.args) {
         Ok(values) => Claim::Returned(values),
         Err(claim) => claim,
+    }
+}
+
+/// The guest asked for its end, as if all were done, before its entry was called.
+fn exited_early(function: &str) -> Trap {
+    let function = if function == "_initialize" { function } else { "its start function" };
+    Trap {
+        stack: false,
+        message: format!("the guest exited with code 0 in {function}, so that its entry was never called"),
+        backtrace: Vec::new(),
     }
 }
 
@@ -85,17 +99,30 @@ fn call(template: &mut Template, function: Func, arguments: &[Value]) -> Result<
     function.call(&mut template.store, &arguments, &mut results).map_err(|error| {
         match error.downcast_ref::<Exit>() {
             Some(Exit(code)) => Claim::Exited(*code),
-            None => Claim::Trapped(describe(&error)),
+            None => Claim::Trapped(describe(&error, template.store.data().memory.is_some())),
         }
     })?;
     results.iter().map(from_engine).collect::<Option<_>>().ok_or(Claim::TypeMismatch)
 }
 
-fn describe(error: &wasmtime::Error) -> Trap {
+/// What wasmtime-wasi says where its caller has no memory, or where it has no caller.
+const WITHOUT_MEMORY: &str = "missing required memory export";
+
+fn describe(error: &wasmtime::Error, has_memory: bool) -> Trap {
     let trap = error.downcast_ref::<wasmtime::Trap>();
     // A function of ours that stops the guest says why; the backtrace is a text of its own around it.
     let fault = error.downcast_ref::<Fault>().map(ToString::to_string);
-    let cause = || bounded(error.root_cause().to_string().replace('\n', " "), DETAIL_BYTES);
+    let cause = || {
+        match error.root_cause().to_string() {
+        text if text != WITHOUT_MEMORY => bounded(text.replace('\n', " "), DETAIL_BYTES),
+        _ if has_memory => {
+            "the entry is a function of WASI that the module imports and exports again, and cannot be called by itself: \
+             export a function that calls it"
+                .to_owned()
+        }
+        _ => "a function of WASI was called by a module that exports no memory named \"memory\"".to_owned(),
+    }
+    };
     let message = trap.map(ToString::to_string).or(fault).unwrap_or_else(cause);
     let frames = error.downcast_ref::<WasmBacktrace>().map(WasmBacktrace::frames).unwrap_or_default();
     Trap {

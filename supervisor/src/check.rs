@@ -5,7 +5,7 @@ mod offered;
 
 use void_api::{ExecRequest, Reason, TypeName, ValType, Value};
 use void_ipc::limits::TABLE_ELEMENTS;
-use void_ipc::message::{Item, ModuleKind, ValueType};
+use void_ipc::message::{Item, ValueType};
 use void_policy::settings::Limits;
 
 use crate::compile::Code;
@@ -39,6 +39,7 @@ pub(crate) fn check(code: &Code, request: &ExecRequest, limits: &Limits) -> Resu
     let params = types(params).ok_or_else(|| mismatch(&reference))?;
     let results = types(results).ok_or_else(|| mismatch(&reference))?;
     let args = request.typed_args(&params, Some(&results)).map_err(|error| mismatch(&error))?;
+    initialisation(code, &request.entry.name)?;
     size(code, limits)?;
     Ok(Checked { args })
 }
@@ -77,11 +78,34 @@ pub(crate) fn uses_wasi(code: &Code) -> bool {
     code.imports.iter().any(|import| import.module == offered::WASI)
 }
 
+/// A reactor's initialisation, which is called before any entry but itself and a command's.
+const INITIALIZE: &str = "_initialize";
+
 /// What to call before `entry`, in order: the module's start function, and a reactor's initialisation.
 pub(crate) fn calls_before(code: &Code, entry: &str) -> Vec<String> {
-    const INITIALIZE: &str = "_initialize";
-    let reactor = code.kind == ModuleKind::Reactor && entry != INITIALIZE;
-    code.start_export.iter().cloned().chain(reactor.then(|| INITIALIZE.to_owned())).collect()
+    let initialize = initialises(entry) && code.function(INITIALIZE).is_some();
+    code.start_export.iter().cloned().chain(initialize.then(|| INITIALIZE.to_owned())).collect()
+}
+
+/// Whether a reactor is initialised before this entry. A command begins with `_start` by itself.
+fn initialises(entry: &str) -> bool {
+    entry != INITIALIZE && entry != "_start"
+}
+
+/// An initialisation that would have to be called and cannot be.
+fn initialisation(code: &Code, entry: &str) -> Result<(), Box<Outcome>> {
+    match code.function(INITIALIZE) {
+        Some(Item::Function { params, results })
+            if initialises(entry) && !(params.is_empty() && results.is_empty()) =>
+        {
+            Err(Box::new(Outcome::error(
+                Reason::ModuleInvalid,
+                "the module's _initialize, which is called once before the entry, takes parameters or returns results: \
+                 build it without, or give it another name",
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn not_found(code: &Code, name: &str) -> String {

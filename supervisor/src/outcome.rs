@@ -172,7 +172,7 @@ fn claimed(end: &RunEnd, limits: &Limits) -> Outcome {
         Claim::Exited(0) => Outcome { status: Some(Status::Finished), ..Outcome::default() },
         Claim::Exited(code) => Outcome::error(
             Reason::Exit,
-            format!("the guest exited with code {code}: what it wrote to stderr may say why"),
+            format!("the guest exited with code {}: what it wrote to stderr may say why", code.cast_signed()),
         ),
         Claim::TooLarge { pages } => Outcome::error(Reason::Memory, too_large(*pages, limits)),
         Claim::NoSuchExport | Claim::TypeMismatch => Outcome::error(

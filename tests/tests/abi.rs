@@ -206,13 +206,25 @@ fn of_two_memories_the_one_that_is_shown_counts() {
 }
 
 #[test]
-fn a_function_of_the_host_shown_as_the_guests_own_has_no_memory_to_read() {
-    let server = Server::start();
-    let cid = server.upload_wat(
-        "(module (import \"void\" \"emit\" (func $emit (param i32 i32 i32 i32) (result i32)))
-           (memory (export \"memory\") 1) (export \"emit\" (func $emit)))",
-    );
-    server.run(&cid, "emit", json!([0, 0, 0, 0])).failed_with("trap");
+fn a_function_of_the_host_shown_as_the_guests_own_uses_the_guests_memory() {
+    let server = Server::builder().env("WASM_CAPS", "emit,kv").start();
+    let passing_on = |memory: &str| {
+        server.upload_wat(&format!(
+            r#"(module (import "void" "emit" (func $emit (param i32 i32 i32 i32) (result i32)))
+               (import "void" "kv_get" (func $get (param i32 i32 i32 i32 i32 i32) (result i32)))
+               (memory (export "{memory}") 1) (data (i32.const 0) "name")
+               (export "emit" (func $emit)) (export "get" (func $get)))"#
+        ))
+    };
+    let cid = passing_on("memory");
+    let run = server.run(&cid, "emit", json!([0, 4, 0, 4]));
+    assert_eq!((run.result(), run.usage("syscalls")), (&json!(0), 1));
+    assert_eq!(server.emitted(run.id()), [("name".to_owned(), b"name".to_vec())]);
+    assert_eq!(server.run(&cid, "get", json!([0, 0, 0, 4, 16, 16])).result(), &json!(NOT_FOUND));
+    let run = server.run(&cid, "emit", json!([0, 4, 65_535, 2]));
+    assert!(run.failed_with("trap").contains("beyond the memory"), "{}", run.error());
+    let run = server.run(&passing_on("memories"), "emit", json!([0, 4, 0, 4]));
+    assert!(run.failed_with("trap").contains("no memory named \"memory\""), "{}", run.error());
 }
 
 #[test]

@@ -104,13 +104,13 @@ fn nobody_needs_to_read_stdin() {
 fn every_exit_code_is_one() {
     let server = Server::start();
     let cid = server.upload_guest("program");
-    for code in [0, 1, 7, 125, 126, 127, 255, 256, i32::MAX] {
+    for code in [0, 1, 7, 125, 126, 127, 255, 256, i32::MAX, -1, -125, i32::MIN] {
         let ran = run(&server, &cid, json!({"entry": "exit", "args": [code]}));
         if code == 0 {
             assert_eq!((ran.status(), ran.reason()), ("finished", ""), "{}", ran.record());
         } else {
             ran.failed_with("exit");
-            assert!(ran.error().contains(&code.to_string()), "{}", ran.error());
+            assert!(ran.error().contains(&format!("with code {code}:")), "{}", ran.error());
         }
         assert_eq!(ran.record()["exit_code"], json!(code), "{}", ran.record());
     }

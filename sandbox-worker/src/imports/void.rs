@@ -42,7 +42,7 @@ fn emit(
     data: i32,
     data_len: i32,
 ) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.emit")?;
+    let memory = memory::exported(&caller, "void.emit")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let event = Bytes::at(bytes, "void.emit", "event", event, event_len)?;
     let data = Bytes::at(bytes, "void.emit", "data", data, data_len)?;
@@ -62,7 +62,7 @@ fn kv_get(
     value: i32,
     value_cap: i32,
 ) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.kv_get")?;
+    let memory = memory::exported(&caller, "void.kv_get")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let namespace = Bytes::at(bytes, "void.kv_get", "ns", namespace, namespace_len)?;
     let key = Bytes::at(bytes, "void.kv_get", "key", key, key_len)?;
@@ -85,7 +85,7 @@ fn kv_set(
     value: i32,
     value_len: i32,
 ) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.kv_set")?;
+    let memory = memory::exported(&caller, "void.kv_set")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let namespace = Bytes::at(bytes, "void.kv_set", "ns", namespace, namespace_len)?;
     let key = Bytes::at(bytes, "void.kv_set", "key", key, key_len)?;
@@ -103,7 +103,7 @@ fn kv_delete(
     key: i32,
     key_len: i32,
 ) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.kv_delete")?;
+    let memory = memory::exported(&caller, "void.kv_delete")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let namespace = Bytes::at(bytes, "void.kv_delete", "ns", namespace, namespace_len)?;
     let key = Bytes::at(bytes, "void.kv_delete", "key", key, key_len)?;
@@ -122,7 +122,7 @@ fn http_fetch(
     body: i32,
     body_len: i32,
 ) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.http_fetch")?;
+    let memory = memory::exported(&caller, "void.http_fetch")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let method = Bytes::at(bytes, "void.http_fetch", "method", method, method_len)?;
     let url = Bytes::at(bytes, "void.http_fetch", "url", url, url_len)?;
@@ -142,7 +142,7 @@ fn http_fetch(
 }
 
 fn http_headers(mut caller: Caller<'_, RunState>, out: i32, out_cap: i32) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.http_headers")?;
+    let memory = memory::exported(&caller, "void.http_headers")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let room = memory::span(bytes, "void.http_headers", "out", out, out_cap)?;
     Ok(kept(state).map_or(NOT_FOUND, |kept| hand_out(&mut bytes[room], &kept.headers)))
@@ -153,7 +153,7 @@ fn http_body_len(caller: Caller<'_, RunState>) -> i32 {
 }
 
 fn http_body(mut caller: Caller<'_, RunState>, offset: i32, out: i32, out_cap: i32) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "void.http_body")?;
+    let memory = memory::exported(&caller, "void.http_body")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let room = memory::span(bytes, "void.http_body", "out", out, out_cap)?;
     let Some(kept) = kept(state) else { return Ok(NOT_FOUND) };

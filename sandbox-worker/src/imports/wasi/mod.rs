@@ -111,7 +111,7 @@ fn proc_exit(code: i32) -> Result<()> {
 }
 
 fn random_get(mut caller: Caller<'_, RunState>, buffer: i32, length: i32) -> Result<i32> {
-    let memory = memory::exported(&mut caller, "wasi_snapshot_preview1.random_get")?;
+    let memory = memory::exported(&caller, "wasi_snapshot_preview1.random_get")?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let span = memory::span(bytes, "wasi_snapshot_preview1.random_get", "buf", buffer, length)?;
     state.wasi().random.fill_bytes(&mut bytes[span]);

@@ -4,11 +4,11 @@
 //! Layouts as in the witx document of preview 1: a subscription has 48 bytes, an event 32.
 
 use void_ipc::message::Call;
-use wasmtime::{Caller, Result};
+use wasmtime::Caller;
 
 use super::clocks::Clocks;
 use crate::engine::RunState;
-use crate::imports::{Answer, memory};
+use crate::imports::{Answer, Fault, memory};
 
 const NAME: &str = "wasi_snapshot_preview1.poll_oneoff";
 const SUBSCRIPTION_BYTES: usize = 48;
@@ -38,8 +38,8 @@ pub(super) fn poll_oneoff(
     events: i32,
     count: i32,
     happened: i32,
-) -> Result<i32> {
-    let memory = memory::exported(&mut caller, NAME)?;
+) -> wasmtime::Result<i32> {
+    let memory = memory::exported(&caller, NAME)?;
     let (bytes, state) = memory.data_and_store_mut(&mut caller);
     let number = count.cast_unsigned() as usize;
     if number == 0 || number > SUBSCRIPTIONS_MAX {
@@ -54,10 +54,7 @@ pub(super) fn poll_oneoff(
     let clocks = state.wasi().clocks;
     let mut asked = Vec::with_capacity(number);
     for subscription in bytes[from].chunks_exact(SUBSCRIPTION_BYTES) {
-        match read(subscription, clocks) {
-            Some(subscription) => asked.push(subscription),
-            None => return Ok(i32::from(INVAL)),
-        }
+        asked.push(read(subscription, clocks)?);
     }
     let wait = asked.iter().map(|subscription| subscription.due.unwrap_or(0)).min().unwrap_or(0);
     if wait > 0 && !matches!(state.call(Call::Sleep { nanoseconds: wait }), Answer::Done) {
@@ -73,8 +70,10 @@ pub(super) fn poll_oneoff(
     Ok(i32::from(SUCCESS))
 }
 
-/// `None` where it is of no known kind.
-fn read(bytes: &[u8], clocks: Clocks) -> Option<Subscription> {
+/// # Errors
+/// A number for which WASI has no name: the guest cannot go on, as in the functions that are not ours.
+fn read(bytes: &[u8], clocks: Clocks) -> Result<Subscription, Fault> {
+    let nameless = |what: &str, number: u32| Fault(format!("{NAME} was called with {what} {number}"));
     let (userdata, kind) = (long(bytes, 0), bytes[8]);
     let due = match (kind, int(bytes, 16)) {
         (0, clock) => {
@@ -82,16 +81,22 @@ fn read(bytes: &[u8], clocks: Clocks) -> Option<Subscription> {
                 0 => Ok(clocks.wall_ns()),
                 1 => Ok(clocks.monotonic_ns()),
                 // The CPU time clocks of preview 1: not to be waited for, as elsewhere.
-                _ => Err(INVAL),
+                2 | 3 => Err(INVAL),
+                _ => return Err(nameless("a clock", clock)),
             };
-            let (timeout, absolute) = (long(bytes, 24), bytes[40] & 1 == 1);
+            let (timeout, flags) = (long(bytes, 24), u16::from_le_bytes([bytes[40], bytes[41]]));
+            let absolute = match flags {
+                0 | 1 => flags == 1,
+                _ => return Err(nameless("the flags", u32::from(flags))),
+            };
             now.map(|now| if absolute { timeout.saturating_sub(now) } else { timeout })
         }
+        // Ready whether the guest has closed it or not: reading and writing say so themselves.
         (1, 0) | (2, 1 | 2) => Ok(0),
         (1 | 2, _) => Err(BADF),
-        _ => return None,
+        _ => return Err(nameless("a kind of event", u32::from(kind))),
     };
-    Some(Subscription { userdata, kind, due })
+    Ok(Subscription { userdata, kind, due })
 }
 
 fn write(subscription: &Subscription, event: &mut [u8]) {
