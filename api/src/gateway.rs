@@ -56,6 +56,6 @@ pub struct DenialNote {
     pub reason: String,
     /// What would allow it, in one sentence.
     pub remedy: String,
-    /// How often the run met this refusal, or how many calls this note stands for.
+    /// How often the run met this refusal, and others that this note says it stands for.
     pub count: u32,
 }

@@ -63,7 +63,7 @@ pub struct RunRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(with = "i32"))]
     pub exit_code: Option<i32>,
-    /// Gateway calls that policy refused, each refusal once; those that there is no room for in one note for each rule.
+    /// Gateway calls that policy refused, each refusal once. Those that there is no room for count with another by their rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<DenialNote>,
     /// Where the module came from: `upload`, `manifest`, `cache`, `ipfs`, `gateway`.

@@ -1,8 +1,6 @@
 //! Refused calls: a guest cannot hide one behind others, neither in its record nor in the log, and the counts are true.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test reports by panicking")]
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 use void_tests::{Caller, Run, Server, fetching};
 
@@ -50,29 +48,34 @@ fn a_denial_is_not_hidden_behind_many_of_another_rule() {
 #[test]
 fn the_counts_of_many_refusals_by_one_rule_are_true() {
     let server = server();
-    // Each host twice, the second time when there is no room any more.
-    let hosts = || (0..30).map(|number| format!("http://h{number}.example/"));
+    // Each host twice, the last ones when there is no room any more.
+    let hosts = || (0..20).map(|number| format!("http://h{number}.example/"));
     let urls: Vec<String> = hosts().chain(hosts()).chain([METADATA.to_owned()]).collect();
     let run = server.run(&server.upload(&asking(&urls)), "all", json!([]));
     let denials = denials(&run);
-    let (last, each) = denials.split_last().unwrap();
-    assert_eq!(each.len(), 16, "{denials:?}");
-    for (number, note) in each.iter().enumerate() {
-        assert!(note["reason"].as_str().unwrap().contains(&format!("h{number}.example")), "{note}");
-        assert_eq!(note["count"], 2, "{note}");
+    assert_eq!(denials.len(), 16, "{denials:?}");
+    for (number, note) in denials.iter().enumerate() {
+        let reason = note["reason"].as_str().unwrap();
+        assert!(reason.contains(&format!("h{number}.example")), "{note}");
+        assert_eq!(reason.contains("further calls"), number == 15, "{note}");
+        // 4 hosts twice, and the last one, stand with the last note.
+        assert_eq!(note["count"], if number == 15 { 2 + 9 } else { 2 }, "{note}");
     }
-    // 14 hosts twice, and the last one.
-    assert_eq!((&last["rule"], &last["count"]), (&json!("host_not_allowed"), &json!(29)), "{last}");
-    assert!(last["reason"].as_str().unwrap().contains("29 more"), "{last}");
+    assert!(
+        denials[15]["reason"]
+            .as_str()
+            .unwrap()
+            .ends_with("(met: 2; further calls that this rule refused: 9)"),
+        "{}",
+        denials[15]
+    );
     // The log does not need the record's room.
     server.logs(&["denied", "169.254.169.254", run.id()]);
     let lines = server.log();
-    let hosts: BTreeSet<usize> = (0..30)
-        .filter(|number| {
-            lines.lines().any(|line| line.contains(run.id()) && line.contains(&format!("h{number}.example")))
-        })
-        .collect();
-    assert_eq!(hosts.len(), 30, "{hosts:?}");
+    for number in 0..20 {
+        let told = |line: &str| line.contains(run.id()) && line.contains(&format!("h{number}.example"));
+        assert!(lines.lines().any(told), "no line of h{number}");
+    }
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn what_had_no_line_is_counted_in_one() {
     let lines =
         server.log().lines().filter(|line| line.contains(run.id()) && line.contains("denied")).count();
     assert_eq!(lines + left_out, 501, "{lines} lines and {left_out} without");
-    assert!((50..=70).contains(&lines), "{lines}");
+    assert!((41..=60).contains(&lines), "{lines}");
 }
 
 #[test]

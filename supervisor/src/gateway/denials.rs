@@ -1,19 +1,25 @@
-//! Refused calls of one run, gathered for its record: each refusal once with a count, and none that a guest could hide
+//! Refused calls of one run, gathered for its record: each refusal once with a count, and no rule that a guest could hide
 //! behind others.
 
-use void_api::{CallKind, DenialNote};
-use void_policy::judge::{Denial, Rule};
+use void_api::DenialNote;
+use void_policy::judge::Denial;
 
-/// Different refusals that one record holds. The first one by each rule, of each kind of call, has room beyond that: they
+/// Different refusals that one record holds. The first one by each rule, of each kind of call, has room even beyond that: they
 /// are closed sets, so there are not many.
 const NOTES: usize = 16;
 
 /// The refusals of one run.
 #[derive(Debug, Default)]
-pub(super) struct Denials {
-    notes: Vec<(Denial, u32)>,
-    /// What there was no room for, by kind and rule.
-    others: Vec<(CallKind, Rule, u32)>,
+pub(super) struct Denials(Vec<Note>);
+
+/// One refusal, and those by the same rule of which it stands for all.
+#[derive(Debug)]
+struct Note {
+    denial: Denial,
+    /// How often it was met.
+    count: u32,
+    /// Other refusals by its rule, of its kind of call, that have no room.
+    others: u32,
 }
 
 /// What a refusal is beside those before it in its run.
@@ -23,58 +29,85 @@ pub(super) enum News {
     Rule,
     /// Another one by a rule that has refused before.
     Reason,
-    /// The record has it already.
+    /// It has a note.
     Nothing,
 }
 
 impl Denials {
     /// Notes a refusal.
     pub(super) fn note(&mut self, denial: &Denial) -> News {
-        let same_rule = |known: &Denial| known.kind() == denial.kind() && known.rule() == denial.rule();
-        let same = |known: &Denial| same_rule(known) && known.reason() == denial.reason();
-        if let Some((_, count)) = self.notes.iter_mut().find(|(known, _)| same(known)) {
-            *count = count.saturating_add(1);
+        let same =
+            |note: &&mut Note| same_rule(&note.denial, denial) && note.denial.reason() == denial.reason();
+        if let Some(note) = self.0.iter_mut().find(same) {
+            note.count = note.count.saturating_add(1);
             return News::Nothing;
         }
-        let first = !self.notes.iter().any(|(known, _)| same_rule(known));
-        if first || self.notes.len() < NOTES {
-            self.notes.push((denial.clone(), 1));
-        } else {
-            self.leave_out(denial.kind(), denial.rule());
+        let full = self.0.len() >= NOTES;
+        let last = self.0.iter_mut().rfind(|note| same_rule(&note.denial, denial));
+        let news = if last.is_some() { News::Reason } else { News::Rule };
+        match last {
+            Some(last) if full => {
+                last.others = last.others.saturating_add(1);
+                return news;
+            }
+            Some(_) => {}
+            None if full => self.make_room(),
+            None => {}
         }
-        if first { News::Rule } else { News::Reason }
+        self.0.push(Note { denial: denial.clone(), count: 1, others: 0 });
+        news
     }
 
-    fn leave_out(&mut self, kind: CallKind, rule: Rule) {
-        match self.others.iter_mut().find(|other| (other.0, other.1) == (kind, rule)) {
-            Some((.., count)) => *count = count.saturating_add(1),
-            None => self.others.push((kind, rule, 1)),
+    /// Takes out the last note of the rule that has the most, and lets the one before it stand for it. Where each rule has one
+    /// there is nothing to take.
+    fn make_room(&mut self) {
+        let of = |which: &Note| self.0.iter().filter(|note| same_rule(&note.denial, &which.denial)).count();
+        let most = self.0.iter().enumerate().max_by_key(|(_, note)| of(note));
+        let Some((place, _)) = most.filter(|(_, note)| of(note) > 1) else { return };
+        let gone = self.0.remove(place);
+        if let Some(note) = self.0.iter_mut().rfind(|note| same_rule(&note.denial, &gone.denial)) {
+            note.others = note.others.saturating_add(gone.count).saturating_add(gone.others);
         }
     }
 
     /// As the record tells them.
     pub(super) fn into_notes(self) -> Vec<DenialNote> {
-        let notes = self.notes.iter().map(|(denial, count)| denial.note(*count));
-        let others = self.others.iter().map(|(kind, rule, count)| DenialNote {
-            kind: *kind,
-            rule: rule.as_str().to_owned(),
-            reason: format!("{count} more calls were refused by this rule, and are not told one by one"),
-            remedy: "look at the notes of this rule that are, and at the service's log".to_owned(),
-            count: *count,
-        });
-        notes.chain(others).collect()
+        self.0.iter().map(Note::told).collect()
     }
+}
+
+impl Note {
+    fn told(&self) -> DenialNote {
+        let mut told = self.denial.note(self.count.saturating_add(self.others));
+        if self.others > 0 {
+            told.reason = format!(
+                "{} (met: {}; further calls that this rule refused: {})",
+                told.reason, self.count, self.others
+            );
+        }
+        told
+    }
+}
+
+fn same_rule(one: &Denial, other: &Denial) -> bool {
+    one.kind() == other.kind() && one.rule() == other.rule()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use void_policy::judge::{Call, KvAsk, Spent, Terms, judge};
+    use void_policy::judge::{Call, KvAsk, KvCall, Misfit, Part, Spent, Terms, Unfit, judge};
     use void_policy::rate::HttpRates;
     use void_policy::{Settings, Tenant};
 
     fn denial(call: Call) -> Denial {
-        let vars = [("WASM_CAPS".to_owned(), "kv".to_owned())];
+        denial_under("kv", call)
+    }
+
+    fn denial_under(caps: &str, call: Call) -> Denial {
+        let vars = [("WASM_CAPS".to_owned(), caps.to_owned())];
         let (settings, _) = Settings::from_vars(vars, None, 1).unwrap();
         let tenant = Tenant::default_tenant();
         let terms = Terms { tenant: &tenant, grants: &settings.grants, limits: &settings.limits };
@@ -104,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn many_of_one_rule_do_not_hide_another_and_are_counted_apart() {
+    fn many_of_one_rule_do_not_hide_another_and_say_how_many_they_are() {
         let mut denials = Denials::default();
         for number in 0..100 {
             let news = denials.note(&bad_namespace(number));
@@ -114,12 +147,40 @@ mod tests {
         assert_eq!(denials.note(&bad_namespace(3)), News::Nothing);
         assert_eq!(denials.note(&large_value()), News::Rule);
         let notes = denials.into_notes();
-        let (last, told) = notes.split_last().unwrap();
-        assert_eq!(told.len(), NOTES + 1);
-        assert_eq!((told[3].count, told[NOTES - 1].count), (2, 1));
-        assert_eq!((told[NOTES].rule.as_str(), told[NOTES].count), ("too_large", 1));
-        assert_eq!((last.rule.as_str(), last.count), ("bad_name", 84));
-        assert!(last.reason.contains("84 more"), "{last:?}");
+        let counts: Vec<_> = notes.iter().map(|note| (note.rule.as_str(), note.count)).collect();
+        let mut expected = vec![("bad_name", 1); NOTES - 2];
+        expected[3].1 = 2;
+        expected.extend([("bad_name", 1 + 85), ("too_large", 1)]);
+        assert_eq!(counts, expected);
+        let last = &notes[NOTES - 2];
+        assert!(
+            last.reason.contains("/14")
+                && last.reason.ends_with("(met: 1; further calls that this rule refused: 85)")
+        );
+    }
+
+    #[test]
+    fn the_first_of_each_rule_has_room_beyond_all() {
+        let mut denials = Denials::default();
+        let calls = [Part::Namespace as fn(KvCall) -> Part, Part::Key];
+        let kv = [KvCall::Get, KvCall::Set, KvCall::Delete];
+        let kv = calls.iter().flat_map(|part| kv.map(part));
+        let others = [Part::EventName, Part::Url, Part::Method, Part::HeaderText, Part::Body, Part::Value];
+        let mut met = BTreeSet::new();
+        for part in kv.chain(others) {
+            for misfit in [Misfit::Invalid, Misfit::TooLarge { size: 1 }, Misfit::TooLarge { size: 2 }] {
+                for caps in ["emit,http,kv", ""] {
+                    let denial = denial_under(caps, Call::Unfit(Unfit { part, misfit }));
+                    denials.note(&denial);
+                    met.insert((denial.kind().as_str(), denial.rule().as_str()));
+                }
+            }
+        }
+        assert!(met.len() > NOTES, "{met:?}");
+        let notes = denials.into_notes();
+        let told: BTreeSet<_> = notes.iter().map(|note| (note.kind.as_str(), note.rule.as_str())).collect();
+        assert_eq!((told, notes.len()), (met.clone(), met.len()));
+        assert_eq!(notes.iter().map(|note| note.count).sum::<u32>(), 12 * 3 * 2);
     }
 
     #[test]
@@ -135,7 +196,7 @@ mod tests {
                 });
             }
             let notes = denials.into_notes();
-            assert!(notes.len() <= NOTES + 3, "step {step}: {}", notes.len());
+            assert!(notes.len() <= NOTES, "step {step}: {}", notes.len());
             for (rule, count) in [("too_large", 2), ("cap_missing", 2), ("bad_name", 78)] {
                 let told: u32 = notes.iter().filter(|note| note.rule == rule).map(|note| note.count).sum();
                 assert_eq!(told, count, "step {step}: {rule}");

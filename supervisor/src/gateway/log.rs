@@ -1,5 +1,5 @@
-//! Refused calls, told to the log, which a guest cannot flood. Nor can it hide a refusal there behind others: the first one by
-//! each rule in a run has room of its own, and how many got no line is said a moment later.
+//! Refused calls, told to the log, which a guest cannot flood. Nor can it hide a refusal there behind others: some lines are
+//! kept for what is the first by its rule in a run, and how many got no line is said a moment later.
 
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use void_policy::rate::TokenBucket;
 
 use super::denials::News;
 
-/// Lines a second, and at once: for what is the first by its rule in its run, and as many for all else.
-const LINES_PER_SECOND: u32 = 10;
-const LINES_AT_ONCE: u32 = 50;
+/// Lines a second, and at once, whatever it is.
+const LINES: (u32, u32) = (8, 40);
+/// As many more for what is the first by its rule in its run.
+const FIRSTS: (u32, u32) = (2, 10);
 /// After how long it is said how many had no line.
 pub(super) const SAID_AFTER: Duration = Duration::from_secs(1);
 
@@ -22,8 +23,8 @@ pub(super) struct Log(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    lines: TokenBucket,
     firsts: TokenBucket,
-    further: TokenBucket,
     left_out: u64,
 }
 
@@ -40,13 +41,16 @@ impl Log {
     ) -> bool {
         {
             let inner = &mut *self.0.lock();
-            let bucket = match news {
-                News::Rule => &mut inner.firsts,
-                News::Reason => &mut inner.further,
+            let take = |bucket: &mut TokenBucket, (a_second, at_once)| {
+                bucket.take(now_ns, a_second, at_once).is_ok()
+            };
+            let told = match news {
+                News::Rule => take(&mut inner.firsts, FIRSTS) || take(&mut inner.lines, LINES),
+                News::Reason => take(&mut inner.lines, LINES),
                 // It has its line.
                 News::Nothing => return false,
             };
-            if bucket.take(now_ns, LINES_PER_SECOND, LINES_AT_ONCE).is_err() {
+            if !told {
                 inner.left_out += 1;
                 return inner.left_out == 1;
             }
