@@ -92,7 +92,10 @@ impl Line {
         }
         while !bytes.is_empty() {
             let fits = &bytes[..bytes.len().min(PART_BYTES - inner.gathered.len())];
-            let ended = fits.iter().rposition(|byte| *byte == b'\n').map(|end| end + 1);
+            // The first look is many times faster than the second, which mostly ends soon.
+            let has_end = fits.contains(&b'\n');
+            let ended =
+                has_end.then(|| fits.iter().rposition(|byte| *byte == b'\n')).flatten().map(|end| end + 1);
             let (now, later) = bytes.split_at(ended.unwrap_or(fits.len()));
             inner.gathered.extend_from_slice(now);
             if ended.is_some() || inner.gathered.len() == PART_BYTES {
