@@ -5,8 +5,9 @@
 //! very address. Whatever it did, where the connection went is compared with the permit before the answer is looked at.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, Response};
@@ -21,12 +22,43 @@ const AGENT: &str = concat!("void-wasm/", env!("CARGO_PKG_VERSION"));
 
 /// What all connections share: whom TLS trusts.
 #[derive(Debug, Default)]
-pub(super) struct Connector {
-    /// `None` where the machine has no certificates.
-    tls: OnceLock<Option<ClientConfig>>,
+pub(super) struct Connector(Mutex<Trust>);
+
+/// The certificates of this machine, as far as they are known.
+#[derive(Debug, Default)]
+enum Trust {
+    #[default]
+    Unread,
+    /// There were none when they were last looked for, which was said.
+    Missing,
+    Known(ClientConfig),
 }
 
 impl Connector {
+    /// What a connection for this scheme needs of TLS. One in the clear needs none, and must not fail for want of
+    /// certificates; certificates that were not there are looked for again.
+    fn tls(&self, scheme: &str) -> Result<ClientConfig, Refusal> {
+        if scheme != "https" {
+            return config(RootCertStore::empty()).ok_or(Refusal::Unavailable);
+        }
+        let mut trust = self.0.lock();
+        if let Trust::Known(known) = &*trust {
+            return Ok(known.clone());
+        }
+        if let Some(found) = trusted().and_then(config) {
+            *trust = Trust::Known(found.clone());
+            return Ok(found);
+        }
+        // A guest can have this happen as often as it likes: the log has it once.
+        if !matches!(*trust, Trust::Missing) {
+            tracing::error!(
+                "this machine trusts no certificates (SSL_CERT_FILE, or a package such as ca-certificates): guests cannot fetch by https"
+            );
+        }
+        *trust = Trust::Missing;
+        Err(Refusal::Unavailable)
+    }
+
     /// Sends the request, and waits for the head of its answer.
     ///
     /// # Errors
@@ -38,7 +70,7 @@ impl Connector {
         connect: &ConnectPermit,
         fetches: &Fetches,
     ) -> Result<Response, Refusal> {
-        let tls = self.tls.get_or_init(trusted).clone().ok_or(Refusal::Unavailable)?;
+        let tls = self.tls(permit.url().scheme())?;
         let client = client(tls, permit, connect).map_err(|error| {
             tracing::error!(%error, "no HTTP client for a guest's request");
             Refusal::Unavailable
@@ -116,17 +148,16 @@ impl Resolve for Known {
     }
 }
 
-/// The certificates that this machine trusts, read once.
-fn trusted() -> Option<ClientConfig> {
+/// The certificates that this machine trusts, if there are any.
+fn trusted() -> Option<RootCertStore> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (good, _) = roots.add_parsable_certificates(found.certs);
-    if good == 0 {
-        tracing::error!(
-            "this machine trusts no certificates (SSL_CERT_FILE, or a package such as ca-certificates): guests cannot fetch"
-        );
-        return None;
-    }
+    (good > 0).then_some(roots)
+}
+
+/// TLS that trusts these.
+fn config(roots: RootCertStore) -> Option<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = config.ok()?.with_root_certificates(roots).with_no_client_auth();
