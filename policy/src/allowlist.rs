@@ -180,6 +180,16 @@ impl Allowlist {
     pub(crate) fn reach(&self, host: &HostKey, url: &Url) -> Option<Reach> {
         self.0.iter().filter_map(|rule| rule.grants(host, url)).max()
     }
+
+    /// The addresses that the entries name, as far as their port is this URL's.
+    pub(crate) fn addresses(&self, url: &Url) -> impl Iterator<Item = IpAddr> {
+        self.0.iter().filter_map(|rule| match rule {
+            Rule::Place(place @ Place { host: HostKey::Ip(ip), .. }) => {
+                place.holds(&place.host, url).then_some(*ip)
+            }
+            _ => None,
+        })
+    }
 }
 
 impl fmt::Display for Allowlist {

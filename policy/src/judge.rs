@@ -1,21 +1,24 @@
 //! Judging gateway calls: what a run was granted and has spent, and the call → a permit or a denial.
 //!
 //! A call is counted, then judged. The permit owns what the call asked for, in the form to act on, and can be made here
-//! only; the gateway performs permits and nothing else. `fetch` holds the judgement of URLs and addresses, `denial` the
-//! rules and their words, `unfit` the calls that could not be sent here, `emit` events and how much of them a run may store. Performing a call, and what a denial looks like to the
+//! only; the gateway performs permits and nothing else. `fetch` holds the judgement of URLs and addresses, `headers` that of
+//! header fields, `denial` the rules and their words, `unfit` the calls that could not be sent here, `emit` events and how much of
+//! them a run may store. Performing a call, and what a denial looks like to the
 //! guest, must not enter.
 
 mod denial;
 mod emit;
 mod fetch;
+mod headers;
 mod unfit;
 
 use void_api::{CallKind, clip};
 
 pub use denial::{Denial, Rule};
 pub use emit::{EMIT_STORED_MAX_BYTES, EVENT_STORED_BYTES, EmitPermit};
-pub(crate) use fetch::may_set_header;
-pub use fetch::{ConnectPermit, FetchAsk, FetchPermit, Field, Outgoing, REDIRECTS_MAX};
+pub use fetch::{ConnectPermit, FetchAsk, FetchPermit, Outgoing, REDIRECTS_MAX};
+pub use headers::Field;
+pub(crate) use headers::may_set as may_set_header;
 pub use unfit::{KvCall, Misfit, Part, Unfit};
 
 use crate::rate::{HttpRates, TokenBucket};
@@ -278,6 +281,9 @@ fn kv_set(terms: Terms<'_>, ask: KvAsk, value: Vec<u8>) -> Result<KvSetPermit, D
     Ok(KvSetPermit { place, value, max_keys: terms.grants.kv.max_keys })
 }
 
+#[cfg(test)]
+#[path = "judge/fetch_tests.rs"]
+mod fetch_tests;
 #[cfg(test)]
 #[path = "judge/tests.rs"]
 mod tests;

@@ -6,7 +6,9 @@
 //! none of the usual two, which the operator must have named: a guest must not be able to have a secret sent in the clear by
 //! writing http for https. With a port it is what speaks there, http or https.
 
+mod forms;
 mod redact;
+mod search;
 
 use std::fmt;
 

@@ -13,6 +13,7 @@ use void_tests::{
 };
 
 const UNREACHABLE: i64 = -8;
+const UNAVAILABLE: i64 = -9;
 
 const PUBLIC: &str = "93.184.216.34";
 const PUBLIC_TOO: &str = "198.41.0.4";
@@ -72,13 +73,19 @@ fn an_inner_address_is_reached_only_where_it_is_named_literally() {
         "inner.test" => vec![ip("127.88.0.1")],
         _ => vec![],
     });
-    let _inner = [Upstream::at("127.88.0.1:80", echo), Upstream::at("127.88.0.1:8080", echo)];
+    let _inner = ["127.88.0.1:80", "127.88.0.1:8080", "127.0.0.1:80"].map(|place| Upstream::at(place, echo));
     for (allowlist, url, expected) in [
         ("inner.test", "http://inner.test/", None),
         ("*.test", "http://inner.test/", None),
         ("inner.test:80", "http://inner.test/", Some(200)),
         ("inner.test:8080", "http://inner.test:8080/", Some(200)),
         ("127.88.0.1", "http://127.88.0.1/", Some(200)),
+        // An address that is named, at its port, is open to the names that are allowed.
+        ("inner.test,127.88.0.1", "http://inner.test/", Some(200)),
+        ("*.test,127.88.0.1:80", "http://inner.test/", Some(200)),
+        ("localhost,127.0.0.1", "http://localhost/", Some(200)),
+        ("inner.test,127.88.0.2", "http://inner.test/", None),
+        ("inner.test,127.88.0.1:8080", "http://inner.test/", None),
     ] {
         let run = fetch(&fetching(allowlist).start(), Request::get(url));
         match expected {
@@ -86,6 +93,44 @@ fn an_inner_address_is_reached_only_where_it_is_named_literally() {
             None => denied_by(&run, "address_not_public"),
         }
     }
+}
+
+#[test]
+fn of_however_many_addresses_each_must_be_public() {
+    if needs_root() {
+        return;
+    }
+    let public = || (0..25).map(|_| PUBLIC).chain((1..=25).map(|_| PUBLIC_TOO));
+    let _island = Island::enter(&[PUBLIC, PUBLIC_TOO], move |name, _| match name {
+        "many.test" => public().map(ip).collect(),
+        // The resolver puts an address without a way to it last.
+        "hidden.test" => public().chain(["10.0.0.1"]).map(ip).collect(),
+        _ => vec![],
+    });
+    let _host = Upstream::at(&format!("{PUBLIC}:80"), echo);
+    let server = fetching("many.test,hidden.test").start();
+    assert_eq!(code(&fetch(&server, Request::get("http://many.test/"))), 200);
+    denied_by(&fetch(&server, Request::get("http://hidden.test/")), "address_not_public");
+}
+
+#[test]
+fn certificates_that_come_later_are_found() {
+    if needs_root() {
+        return;
+    }
+    let _island =
+        Island::enter(&[PUBLIC], |name, _| if name == "api.test" { vec![ip(PUBLIC)] } else { vec![] });
+    let host = Upstream::tls(&format!("{PUBLIC}:443"), echo);
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("ca.pem");
+    let server = fetching("api.test")
+        .env("SSL_CERT_FILE", file.to_str().unwrap())
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .start();
+    assert_eq!(code(&fetch(&server, Request::get("https://api.test/"))), UNAVAILABLE);
+    std::fs::copy(test_ca(), &file).unwrap();
+    assert_eq!(code(&fetch(&server, Request::get("https://api.test/"))), 200);
+    assert_eq!(host.asked().len(), 1);
 }
 
 #[test]
@@ -159,6 +204,15 @@ fn a_secret_goes_to_its_host_and_no_further_and_the_guest_never_sees_it() {
         "/gzip" => {
             reply(to, "200 OK", &["Content-Encoding: gzip"], &gzip(asked.headers.join("\n").as_bytes()))
         }
+        "/leak-spelled" => {
+            let secret: String = asked
+                .header("authorization")
+                .unwrap_or_default()
+                .bytes()
+                .map(|b| format!("%{b:02x}"))
+                .collect();
+            reply(to, "302 Found", &[&format!("Location: https://other.test/?{secret}")], b"")
+        }
         "/br" => reply(to, "200 OK", &["Content-Encoding: br"], asked.headers.join("\n").as_bytes()),
         "/json" => {
             let text = serde_json::to_string(&asked.headers).unwrap();
@@ -215,6 +269,7 @@ fn a_secret_goes_to_its_host_and_no_further_and_the_guest_never_sees_it() {
     assert_eq!((code(&run), sent(&plain)), (200, None));
     let others = other.asked().len();
     denied_by(&get("/leak"), "secret");
+    denied_by(&get("/leak-spelled"), "secret");
     assert_eq!(other.asked().len(), others);
     // By itself the other host has its own.
     assert_eq!(code(&fetch(&server, Request::get("https://other.test/"))), 200);

@@ -86,6 +86,7 @@ const URLS: &[(&str, Result<&str, &str>)] = &[
     ("http://port.test:8080/", at("port.test:8080")),
     ("http://port.test/", by("host_not_allowed")),
     ("http://port.test:8081/", by("host_not_allowed")),
+    ("http://example.test:0/", by("host_not_allowed")),
     ("http://example.test:65536/", by("bad_url")),
     ("http://example.test:-1/", by("bad_url")),
     ("http://example.test:8o/", by("bad_url")),

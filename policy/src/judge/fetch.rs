@@ -10,47 +10,25 @@ use std::net::{IpAddr, SocketAddr};
 use url::{Host, Url};
 use void_api::{CallKind, clip};
 
+use super::headers::{self, Field};
 use super::{Denial, Rule, Terms};
 use crate::address;
 use crate::allowlist::{HostKey, Reach};
 use crate::rate::HttpRates;
-use crate::secrets::Secrets;
+use crate::secrets::{Redactor, Secrets};
 
 /// Redirects that one fetch follows.
 pub const REDIRECTS_MAX: u8 = 5;
 pub(super) const URL_MAX_BYTES: usize = 8192;
-pub(super) const HEADERS_MAX: usize = 64;
-pub(super) const HEADERS_MAX_BYTES: usize = 16_384;
+/// Addresses of one request that are tried; more are of no use.
+const CONNECT_MAX: usize = 8;
 pub(super) const BODY_MAX_BYTES: usize = 131_072;
 
 /// Methods that a guest may use. CONNECT and TRACE are not requests for a resource.
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// Headers that belong to the connection or that another host might believe instead of the URL.
-const OWN_HEADERS: &[&str] = &[
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "expect",
-    "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "via",
-];
-
-/// Beginnings of names of such headers.
-const OWN_PREFIXES: &[&str] = &["proxy-", "x-forwarded-"];
-
 /// Headers by which a guest could have a secret's echo in pieces too small to be recognised.
 const PIECE_HEADERS: &[&str] = &["range", "if-range"];
-
-/// A header field: name and value.
-pub type Field = (String, Vec<u8>);
 
 /// A request as a guest asks for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,6 +52,8 @@ pub struct FetchPermit {
     headers: Vec<Field>,
     body: Vec<u8>,
     reach: Reach,
+    /// Addresses that are not public and may be connected to all the same: the allowlist names them, at this port.
+    named: Vec<IpAddr>,
     max_bytes: u32,
     hops: u8,
     /// It was never redirected to another scheme, host or port.
@@ -84,7 +64,7 @@ pub struct FetchPermit {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Outgoing {
     fields: Vec<Field>,
-    secrets: Vec<String>,
+    secrets: Vec<(String, String)>,
 }
 
 impl Outgoing {
@@ -94,9 +74,9 @@ impl Outgoing {
         &self.fields
     }
 
-    /// The values among them that the guest must not see.
+    /// Those among them whose values the guest must not see: names in lower case, and values.
     #[must_use]
-    pub fn secrets(&self) -> &[String] {
+    pub fn secrets(&self) -> &[(String, String)] {
         &self.secrets
     }
 }
@@ -114,14 +94,14 @@ impl std::fmt::Debug for Outgoing {
 pub struct ConnectPermit(Vec<SocketAddr>);
 
 impl ConnectPermit {
-    /// At least one, in the order in which they were resolved.
+    /// At least one and at most eight, in the order in which they were resolved.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.0
     }
 }
 
-fn deny(rule: Rule, reason: String, remedy: impl Into<String>) -> Denial {
+pub(super) fn deny(rule: Rule, reason: String, remedy: impl Into<String>) -> Denial {
     Denial::new(CallKind::HttpFetch, rule, reason, remedy)
 }
 
@@ -139,15 +119,15 @@ pub(super) fn judge(
         .iter()
         .find(|known| known.eq_ignore_ascii_case(&ask.method))
         .ok_or_else(|| not_a_method(format!("the method is \"{}\"", clip(&ask.method))))?;
-    let headers = judge_headers(ask.headers)?;
+    let headers = headers::judge(ask.headers)?;
     if ask.body.len() > BODY_MAX_BYTES {
         let what = "the request's body";
         return Err(Denial::too_large(CallKind::HttpFetch, what, ask.body.len(), BODY_MAX_BYTES, None));
     }
-    let Place { url, host, reach } = judge_url(terms, &ask.url, parse(&ask.url, None)?)?;
+    let Place { url, host, reach, named } = judge_url(terms, &ask.url, parse(&ask.url, None)?)?;
     take_rate(terms, rates, now_ns, &host)?;
-    let max_bytes = terms.grants.http.max_bytes;
-    Ok(FetchPermit { method, url, host, headers, body: ask.body, reach, max_bytes, hops: 0, at_home: true })
+    let (body, max_bytes) = (ask.body, terms.grants.http.max_bytes);
+    Ok(FetchPermit { method, url, host, headers, body, reach, named, max_bytes, hops: 0, at_home: true })
 }
 
 fn parse(text: &str, base: Option<&Url>) -> Result<Url, Denial> {
@@ -168,6 +148,7 @@ struct Place {
     url: Url,
     host: HostKey,
     reach: Reach,
+    named: Vec<IpAddr>,
 }
 
 fn judge_url(terms: Terms<'_>, text: &str, url: Url) -> Result<Place, Denial> {
@@ -190,15 +171,24 @@ fn judge_url(terms: Terms<'_>, text: &str, url: Url) -> Result<Place, Denial> {
             "give an absolute http:// or https:// URL",
         )
     })?;
-    match terms.grants.http.allowlist.reach(&host, &url) {
-        Some(reach) => Ok(Place { url, host, reach }),
+    let allowlist = &terms.grants.http.allowlist;
+    match allowlist.reach(&host, &url) {
+        Some(reach) => {
+            let named = allowlist.addresses(&url).collect();
+            Ok(Place { url, host, reach, named })
+        }
         None => {
             let entry = match url.port() {
                 Some(port) => format!("{host}:{port}"),
                 None => host.to_string(),
             };
             let reason = format!("\"{}\" is not in the allowlist", clip(&entry));
-            Err(deny(Rule::HostNotAllowed, reason, format!("add {} to WASM_HTTP_ALLOWLIST", clip(&entry))))
+            // No entry can name it, and nobody can listen there.
+            let remedy = match url.port() {
+                Some(0) => "give a port from 1 to 65535".to_owned(),
+                _ => format!("add {} to WASM_HTTP_ALLOWLIST", clip(&entry)),
+            };
+            Err(deny(Rule::HostNotAllowed, reason, remedy))
         }
     }
 }
@@ -213,47 +203,6 @@ fn take_rate(terms: Terms<'_>, rates: &HttpRates, now_ns: u64, host: &HostKey) -
             format!("wait {ms} ms, or raise WASM_HTTP_RPS or WASM_HTTP_BURST"),
         )
     })
-}
-
-fn judge_headers(headers: Vec<Field>) -> Result<Vec<Field>, Denial> {
-    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if headers.len() > HEADERS_MAX || bytes > HEADERS_MAX_BYTES {
-        let reason = format!("the request has {} headers of {bytes} bytes together", headers.len());
-        let remedy = format!("send at most {HEADERS_MAX} headers of {HEADERS_MAX_BYTES} bytes together");
-        return Err(deny(Rule::TooLarge, reason, remedy));
-    }
-    headers.into_iter().map(judge_header).collect()
-}
-
-fn judge_header((name, value): Field) -> Result<Field, Denial> {
-    let name = name.to_ascii_lowercase();
-    if !is_token(&name) {
-        let reason = format!("\"{}\" is not a header's name", clip(&name));
-        return Err(deny(Rule::BadHeader, reason, "give a name of letters, digits and \"-\""));
-    }
-    if !may_set_header(&name) {
-        let reason = format!("the header \"{}\" may not be set", clip(&name));
-        return Err(deny(Rule::Header, reason, "leave it out; the service sets what the connection needs"));
-    }
-    // A line break would begin another header, or another request.
-    let value = value.trim_ascii().to_vec();
-    if !value.iter().all(|&b| b == b'\t' || b >= b' ' && b != 0x7f) {
-        let reason = format!("the value of the header \"{}\" has a control character", clip(&name));
-        return Err(deny(Rule::BadHeader, reason, "remove it"));
-    }
-    Ok((name, value))
-}
-
-/// Whether a lower-case header may be set by a guest or a secret: a token (RFC 9110), and not one of the connection's own.
-pub(crate) fn may_set_header(name: &str) -> bool {
-    is_token(name)
-        && !OWN_HEADERS.contains(&name)
-        && !OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-fn is_token(name: &str) -> bool {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !name.is_empty() && name.bytes().all(token)
 }
 
 impl FetchPermit {
@@ -293,12 +242,12 @@ impl FetchPermit {
         let own = added.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
         Ok(Outgoing {
             fields: guests.chain(own).collect(),
-            secrets: added.iter().map(|(_, value)| (*value).to_owned()).collect(),
+            secrets: added.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         })
     }
 
-    /// The denial of a redirect whose address carries a secret: it would go to whom it does not belong.
-    pub fn secret_in_redirect(&self) -> Denial {
+    /// A secret would go to whom it does not belong; and no text may say where to, for the secret would stand in it.
+    fn secret_in_redirect(&self) -> Denial {
         let reason =
             format!("\"{}\" answers with a redirect that carries its secret", clip(&self.host.to_string()));
         deny(Rule::Secret, reason, "ask for the final address")
@@ -349,26 +298,34 @@ impl FetchPermit {
     }
 
     /// Judges all addresses that the host resolved to. One that is not public refuses them all: an answer that mixes them
-    /// is no accident.
+    /// is no accident. The first few may then be connected to.
     ///
     /// # Errors
-    /// There is no address, or one is not public and the allowlist does not name this address or host and port.
+    /// There is no address, or one is not public and the allowlist names neither it nor this host and port.
     pub fn connect(&self, resolved: &[IpAddr]) -> Result<ConnectPermit, Denial> {
         let host = || clip(&self.host.to_string()).to_string();
         if resolved.is_empty() {
             let reason = format!("\"{}\" has no address", host());
             return Err(deny(Rule::AddressNotPublic, reason, "give a host that resolves"));
         }
-        let inside = resolved.iter().find_map(|ip| Some((*ip, address::special(*ip)?)));
-        match inside {
-            Some((ip, special)) if self.reach == Reach::Public => {
-                let port = self.port();
-                let reason = format!("\"{}\" resolves to {ip}, which is {}", host(), special.as_str());
-                let remedy = format!("add {}:{port} to WASM_HTTP_ALLOWLIST if guests may reach it", host());
-                Err(deny(Rule::AddressNotPublic, reason, remedy))
-            }
-            _ => Ok(ConnectPermit(resolved.iter().map(|ip| SocketAddr::new(*ip, self.port())).collect())),
+        let open = |ip: &IpAddr| self.reach == Reach::Anywhere || self.named.contains(ip);
+        if let Some((ip, special)) = resolved.iter().find_map(|ip| {
+            let special = address::special(*ip)?;
+            (!open(ip)).then_some((ip, special))
+        }) {
+            let reason = format!("\"{}\" resolves to {ip}, which is {}", host(), special.as_str());
+            let remedy =
+                format!("add {}:{} to WASM_HTTP_ALLOWLIST if guests may reach it", host(), self.port());
+            return Err(deny(Rule::AddressNotPublic, reason, remedy));
         }
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        for ip in resolved {
+            let address = SocketAddr::new(*ip, self.port());
+            if addresses.len() < CONNECT_MAX && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        Ok(ConnectPermit(addresses))
     }
 
     fn port(&self) -> u16 {
@@ -378,10 +335,11 @@ impl FetchPermit {
 
     /// Judges a redirect as a request of its own: the URL, the host, the rate. `status` is the response's (301, 302, 303,
     /// 307 or 308) and `location` its header. As clients do: 303, and 301 and 302 after POST, go on with GET and without
-    /// body; credentials of the guest do not go to another origin.
+    /// body; credentials of the guest do not go to another origin. `sent` has the secrets that were sent on the way here:
+    /// none may stand in the address, neither as it came nor as it is read.
     ///
     /// # Errors
-    /// It is the sixth, or its URL would be refused by itself.
+    /// It is the sixth, carries a secret, or its URL would be refused by itself.
     pub fn redirect(
         &self,
         terms: Terms<'_>,
@@ -389,12 +347,21 @@ impl FetchPermit {
         now_ns: u64,
         status: u16,
         location: &str,
+        sent: &Redactor,
     ) -> Result<Self, Denial> {
+        if sent.finds(location.as_bytes()) {
+            return Err(self.secret_in_redirect());
+        }
         if self.hops >= REDIRECTS_MAX {
             let reason = format!("more than {REDIRECTS_MAX} redirects");
             return Err(deny(Rule::TooManyRedirects, reason, "ask for the final address"));
         }
-        let Place { url, host, reach } = judge_url(terms, location, parse(location, Some(&self.url))?)?;
+        let url = parse(location, Some(&self.url))?;
+        // The URL standard takes line breaks out, and makes plain letters of others that look like them.
+        if sent.finds(url.as_str().as_bytes()) {
+            return Err(self.secret_in_redirect());
+        }
+        let Place { url, host, reach, named } = judge_url(terms, location, url)?;
         take_rate(terms, rates, now_ns, &host)?;
         let becomes_get = (status == 303 && self.method != "HEAD")
             || (matches!(status, 301 | 302) && self.method == "POST");
@@ -410,6 +377,7 @@ impl FetchPermit {
             url,
             host,
             reach,
+            named,
             max_bytes: self.max_bytes,
             hops: self.hops + 1,
             at_home: self.at_home && same_origin,

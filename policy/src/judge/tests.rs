@@ -5,22 +5,22 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::secrets::Secrets;
+use crate::secrets::Redactor;
 use crate::settings::Settings;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// One run of the tenant `default` under some settings.
-struct Run {
+pub(super) struct Run {
     tenant: Tenant,
     settings: Settings,
     spent: Spent,
-    rates: HttpRates,
+    pub(super) rates: HttpRates,
     now_ns: u64,
 }
 
 impl Run {
-    fn under(vars: &[(&str, &str)]) -> Self {
+    pub(super) fn under(vars: &[(&str, &str)]) -> Self {
         let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let (settings, _) = Settings::from_vars(vars, None, 2).unwrap();
         Self {
@@ -32,7 +32,7 @@ impl Run {
         }
     }
 
-    fn fetching(allowlist: &str) -> Self {
+    pub(super) fn fetching(allowlist: &str) -> Self {
         Self::under(&[
             ("WASM_CAPS", "http"),
             ("WASM_HTTP_ALLOWLIST", allowlist),
@@ -41,18 +41,18 @@ impl Run {
         ])
     }
 
-    fn terms(&self) -> Terms<'_> {
+    pub(super) fn terms(&self) -> Terms<'_> {
         Terms { tenant: &self.tenant, grants: &self.settings.grants, limits: &self.settings.limits }
     }
 
-    fn call(&mut self, call: Call) -> Result<Permit, Denial> {
+    pub(super) fn call(&mut self, call: Call) -> Result<Permit, Denial> {
         let mut spent = self.spent;
         let judged = judge(self.terms(), &mut spent, &self.rates, self.now_ns, call);
         self.spent = spent;
         judged
     }
 
-    fn fetch(&mut self, url: &str) -> Result<FetchPermit, Denial> {
+    pub(super) fn fetch(&mut self, url: &str) -> Result<FetchPermit, Denial> {
         let call = Call::Fetch(FetchAsk { method: "get".into(), url: url.into(), ..FetchAsk::default() });
         match self.call(call)? {
             Permit::Fetch(permit) => Ok(*permit),
@@ -69,7 +69,7 @@ fn key(key: &str) -> KvAsk {
     KvAsk { namespace: String::new(), key: key.into() }
 }
 
-fn ips(list: &[&str]) -> Vec<IpAddr> {
+pub(super) fn ips(list: &[&str]) -> Vec<IpAddr> {
     list.iter().map(|ip| ip.parse().unwrap()).collect()
 }
 
@@ -254,39 +254,6 @@ fn urls_are_judged_by_what_they_mean() {
 }
 
 #[test]
-fn addresses_must_all_be_public_unless_named_literally() {
-    let inside = [
-        "127.0.0.1",
-        "10.1.2.3",
-        "169.254.169.254",
-        "0.0.0.0",
-        "::1",
-        "::ffff:10.0.0.1",
-        "fd00::1",
-        "64:ff9b::7f00:1",
-        "2002:7f00:1::",
-    ];
-    let permit = Run::fetching("a.com").fetch("https://a.com/").unwrap();
-    for ip in inside {
-        for resolved in [ips(&[ip]), ips(&["8.8.8.8", ip]), ips(&[ip, "8.8.8.8"])] {
-            assert_eq!(permit.connect(&resolved).unwrap_err().rule(), Rule::AddressNotPublic, "{ip}");
-        }
-        let named = Run::fetching("a.com:443").fetch("https://a.com/").unwrap();
-        assert!(named.connect(&ips(&[ip])).is_ok(), "{ip}");
-    }
-    let granted = permit.connect(&ips(&["8.8.8.8", "2606:4700::1"])).unwrap();
-    assert_eq!(granted.addresses(), ["8.8.8.8:443".parse().unwrap(), "[2606:4700::1]:443".parse().unwrap()]);
-    assert!(permit.connect(&[]).is_err());
-    // A wildcard never opens the inside.
-    let wild = Run::fetching("*.a.com").fetch("http://x.a.com/").unwrap();
-    assert!(wild.connect(&ips(&["10.0.0.1"])).is_err());
-    // An address in the URL is judged like one that was resolved.
-    let literal = Run::fetching("10.0.0.1").fetch("http://0xa000001/").unwrap();
-    let ip = literal.literal().unwrap();
-    assert!(literal.name().is_none() && literal.connect(&[ip]).is_ok());
-}
-
-#[test]
 fn each_tenant_has_its_own_rate_for_each_host() {
     let mut run = Run::under(&[
         ("WASM_CAPS", "http"),
@@ -319,139 +286,6 @@ fn a_refused_request_costs_no_token() {
 }
 
 #[test]
-fn methods_and_headers() {
-    let mut run = Run::fetching("a.com");
-    let mut ask = |method: &str, headers: &[(&str, &str)], body: usize| {
-        run.call(Call::Fetch(FetchAsk {
-            method: method.into(),
-            url: "https://a.com/".into(),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
-                .collect(),
-            body: vec![0; body],
-        }))
-        .map_err(|denial| denial.rule())
-    };
-    assert!(ask("Post", &[("X-A", " b "), ("Authorization", "c")], 10).is_ok());
-    for method in ["CONNECT", "TRACE", "", "GET ", "G\nET"] {
-        assert_eq!(ask(method, &[], 0), Err(Rule::Method), "{method}");
-    }
-    for header in [
-        ("Host", "x"),
-        ("TRANSFER-ENCODING", "chunked"),
-        ("content-length", "1"),
-        ("Proxy-Authorization", "x"),
-        ("proxy-whatever", "x"),
-        ("X-Forwarded-Host", "x"),
-    ] {
-        assert_eq!(ask("GET", &[header], 0), Err(Rule::Header), "{header:?}");
-    }
-    for header in [
-        ("", "x"),
-        ("a b", "x"),
-        ("a:", "x"),
-        ("a\r\nb", "x"),
-        ("a", "x\r\nHost: y"),
-        ("a", "x\ny"),
-        ("a", "x\0"),
-        ("ä", "x"),
-    ] {
-        assert_eq!(ask("GET", &[header], 0), Err(Rule::BadHeader), "{header:?}");
-    }
-    assert_eq!(ask("GET", &[("a", "b"); 65], 0), Err(Rule::TooLarge));
-    assert_eq!(ask("POST", &[], 131_073), Err(Rule::TooLarge));
-}
-
-#[test]
-fn redirects_are_judged_afresh() {
-    let mut run = Run::fetching("a.com,b.com");
-    let ask = FetchAsk {
-        method: "POST".into(),
-        url: "https://a.com/x/y".into(),
-        headers: vec![
-            ("Authorization".into(), b"s".to_vec()),
-            ("Content-Type".into(), b"t".to_vec()),
-            ("X-A".into(), b"b".to_vec()),
-        ],
-        body: vec![1],
-    };
-    let Ok(Permit::Fetch(first)) = run.call(Call::Fetch(ask)) else { panic!() };
-    let follow =
-        |permit: &FetchPermit, status: u16, to: &str| permit.redirect(run.terms(), &run.rates, 0, status, to);
-
-    let kept = follow(&first, 307, "../z").unwrap();
-    assert_eq!((kept.url().as_str(), kept.method(), kept.body().len()), ("https://a.com/z", "POST", 1));
-    assert_eq!(kept.headers().len(), 3);
-    let get = follow(&first, 302, "https://b.com/").unwrap();
-    assert_eq!((get.method(), get.body().len()), ("GET", 0));
-    assert_eq!(get.headers(), [("x-a".to_owned(), b"b".to_vec())]);
-    // Another scheme is another origin.
-    assert!(
-        !follow(&first, 308, "http://a.com/")
-            .unwrap()
-            .headers()
-            .iter()
-            .any(|(name, _)| name == "authorization")
-    );
-
-    for (to, rule) in [
-        ("https://evil.net/", Rule::HostNotAllowed),
-        ("//evil.net/", Rule::HostNotAllowed),
-        ("http://169.254.169.254/", Rule::HostNotAllowed),
-        ("https://u:p@a.com/", Rule::UserInfo),
-        ("file:///x", Rule::Scheme),
-        ("https://", Rule::BadUrl),
-    ] {
-        assert_eq!(follow(&first, 302, to).unwrap_err().rule(), rule, "{to}");
-    }
-    let mut permit = *first;
-    for hop in 1..=5 {
-        permit = follow(&permit, 302, "/").unwrap();
-        assert_eq!(permit.hops(), hop);
-    }
-    assert_eq!(follow(&permit, 302, "/").unwrap_err().rule(), Rule::TooManyRedirects);
-}
-
-#[test]
-fn a_secret_is_sent_home_only_and_never_by_the_guest() {
-    let secrets = Secrets::parse("a.com Authorization Bearer s3\nb.com X-Key other\n").unwrap();
-    let run = &mut Run::fetching("a.com,b.com");
-    let mut ask = |url: &str, headers: &[(&str, &str)]| {
-        let headers = headers.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect();
-        let call = FetchAsk { method: "GET".into(), url: url.into(), headers, body: vec![] };
-        let Ok(Permit::Fetch(permit)) = run.call(Call::Fetch(call)) else { panic!("{url}") };
-        *permit
-    };
-    let home = ask("https://a.com/", &[("AUTHORIZATION", "mine"), ("x-a", "b")]);
-    let plain = ask("http://a.com/", &[("authorization", "mine")]);
-    let piece = ask("https://a.com/", &[("Range", "bytes=0-1")]);
-    let free = ask("http://a.com/", &[("Range", "bytes=0-1")]);
-    let outgoing = home.outgoing(&secrets).unwrap();
-    assert_eq!(
-        outgoing.fields(),
-        [("x-a".to_owned(), b"b".to_vec()), ("authorization".to_owned(), b"Bearer s3".to_vec())]
-    );
-    assert_eq!(outgoing.secrets(), ["Bearer s3"]);
-    assert!(!format!("{outgoing:?}").contains("s3"));
-    assert_eq!(plain.outgoing(&secrets).unwrap().fields(), [("authorization".to_owned(), b"mine".to_vec())]);
-    assert_eq!(piece.outgoing(&secrets).unwrap_err().rule(), Rule::Secret);
-    assert!(free.outgoing(&secrets).is_ok());
-
-    let follow =
-        |permit: &FetchPermit, to: &str| permit.redirect(run.terms(), &run.rates, 0, 302, to).unwrap();
-    let near = follow(&home, "/other");
-    assert_eq!(near.outgoing(&secrets).unwrap().secrets().len(), 1);
-    for away in ["http://a.com/", "https://b.com/"] {
-        let away = follow(&near, away);
-        assert!(away.outgoing(&secrets).unwrap().secrets().is_empty());
-        // Whoever sent the service away may send it back, but not with a secret.
-        let back = follow(&away, "https://a.com/");
-        assert!(back.outgoing(&secrets).unwrap().secrets().is_empty());
-    }
-}
-
-#[test]
 fn denials_are_short_and_their_words_differ() {
     let denial = Run::fetching("a.com").fetch(&format!("https://{}.com/", "x".repeat(5000))).unwrap_err();
     assert!(denial.to_string().len() < 500, "{denial}");
@@ -473,7 +307,7 @@ proptest! {
     fn any_redirect_is_judged_without_panic(location: String, status: u16) {
         let mut run = Run::fetching("a.com");
         let permit = run.fetch("https://a.com/").unwrap();
-        if let Ok(next) = permit.redirect(run.terms(), &run.rates, 0, status, &location) {
+        if let Ok(next) = permit.redirect(run.terms(), &run.rates, 0, status, &location, &Redactor::default()) {
             prop_assert_eq!(next.url().host_str(), Some("a.com"));
         }
     }

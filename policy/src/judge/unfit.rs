@@ -3,7 +3,8 @@
 
 use void_api::CallKind;
 
-use super::fetch::{BODY_MAX_BYTES, HEADERS_MAX, HEADERS_MAX_BYTES, URL_MAX_BYTES, not_a_method};
+use super::fetch::{BODY_MAX_BYTES, URL_MAX_BYTES, not_a_method};
+use super::headers::{HEADERS_MAX, HEADERS_MAX_BYTES};
 use super::{Denial, EMIT_DATA_MAX_BYTES, EVENT_NAME_MAX_BYTES, KV_KEY_MAX_BYTES, KV_NAMESPACE_MAX_BYTES};
 use super::{Rule, Terms};
 

@@ -2,18 +2,23 @@
 
 use bytes::Bytes;
 use reqwest::Response;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
+use reqwest::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
 use void_ipc::message::{Header, Refusal, Reply};
 use void_policy::judge::FetchPermit;
 use void_policy::secrets::Redactor;
 
 use super::connect::why;
+use super::encoding::{Decoder, Encoding, Spoiled};
 use super::{Failure, Performed};
 use crate::gateway::Answer;
 use crate::metrics::Metrics;
 
-/// Bytes of all header fields of an answer: they go to the guest in one message.
+/// Fields of an answer.
+pub(super) const HEADERS_MAX: usize = 1000;
+/// Bytes of all of them: they go to the guest in one message.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
+/// Bytes of a body that is searched elsewhere than among other fetches.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// Fields that speak of the connection, which the guest does not see.
 const OF_THE_CONNECTION: &[&str] = &[
@@ -35,18 +40,23 @@ pub(super) async fn read(
     metrics: &Metrics,
 ) -> Performed {
     let status = response.status().as_u16();
-    if !redactor.is_empty() {
-        // What was decoded is not listed any more.
-        let left =
-            response.headers().get_all(CONTENT_ENCODING).iter().find(|encoding| *encoding != "identity");
-        if let Some(encoding) = left {
-            return Err(permit.secret_unsearchable(&String::from_utf8_lossy(encoding.as_bytes())).into());
-        }
+    // RFC 9110, 15: there are no others. A guest is told that it gets none of them.
+    if status > 599 {
+        return Err(Failure::Failed(Refusal::Unreachable));
+    }
+    let encoding = Encoding::of(response.headers());
+    if let (Encoding::Other(words), false) = (&encoding, redactor.is_empty()) {
+        return Err(permit.secret_unsearchable(&redactor.clean_text(words.as_bytes())).into());
     }
     let mut headers = fields(response.headers(), redactor)?;
-    let body = whole(response, permit.max_bytes() as usize, metrics).await?;
-    let length = body.len();
-    let body = if redactor.is_empty() { body } else { redactor.clean(body) };
+    let whole = whole(response, &encoding, permit.max_bytes() as usize, metrics).await?;
+    let length = whole.len();
+    let body = if redactor.is_empty() { whole } else { clean(redactor, whole) };
+    if matches!(encoding, Encoding::Gzip | Encoding::Deflate) {
+        headers.retain(|header| {
+            header.name != CONTENT_ENCODING.as_str() && header.name != CONTENT_LENGTH.as_str()
+        });
+    }
     if body.len() != length {
         headers.retain(|header| header.name != CONTENT_LENGTH.as_str());
     }
@@ -55,12 +65,32 @@ pub(super) async fn read(
     Ok(Answer::with_body(Reply::Fetched { status, headers, body_bytes }, Bytes::from(body)))
 }
 
+/// Takes the secrets out of a body. A large one that is made for it takes a second and more, in which other fetches go on.
+fn clean(redactor: &Redactor, body: Vec<u8>) -> Vec<u8> {
+    if body.len() <= LARGE_BYTES {
+        return redactor.clean(body);
+    }
+    tokio::task::block_in_place(|| redactor.clean(body))
+}
+
 fn fields(headers: &HeaderMap, redactor: &Redactor) -> Result<Vec<Header>, Failure> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes > HEADERS_MAX_BYTES {
         return Err(Failure::Failed(Refusal::TooLarge));
     }
-    let seen = headers.iter().filter(|(name, _)| !OF_THE_CONNECTION.contains(&name.as_str()));
+    // RFC 9110, 7.6.1: what `Connection` names is of the connection as well.
+    let named: Vec<String> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .map(|word| String::from_utf8_lossy(word.trim_ascii()).to_ascii_lowercase())
+        .collect();
+    let of_the_connection =
+        |name: &str| OF_THE_CONNECTION.contains(&name) || named.iter().any(|named| named == name);
+    let seen = headers
+        .iter()
+        // A name is nothing to put stars into.
+        .filter(|(name, _)| !of_the_connection(name.as_str()) && !redactor.finds(name.as_str().as_bytes()));
     Ok(seen
         .map(|(name, value)| {
             let value = value.as_bytes().to_vec();
@@ -70,19 +100,28 @@ fn fields(headers: &HeaderMap, redactor: &Redactor) -> Result<Vec<Header>, Failu
         .collect())
 }
 
-/// The whole body. Room is made for what has come, never for what is announced.
-async fn whole(mut response: Response, most: usize, metrics: &Metrics) -> Result<Vec<u8>, Failure> {
-    let too_large = || Failure::Failed(Refusal::TooLarge);
-    if response.content_length().is_some_and(|announced| announced > most as u64) {
-        return Err(too_large());
+/// The whole body, decoded. Room is made for what has come, never for what is announced.
+async fn whole(
+    mut response: Response,
+    encoding: &Encoding,
+    most: usize,
+    metrics: &Metrics,
+) -> Result<Vec<u8>, Failure> {
+    let spoiled = |spoiled| match spoiled {
+        Spoiled::TooLarge => Failure::Failed(Refusal::TooLarge),
+        Spoiled::Broken => {
+            tracing::debug!("a guest's request failed: the answer is not in the encoding that it names");
+            Failure::Failed(Refusal::Unreachable)
+        }
+    };
+    let decoded = matches!(encoding, Encoding::Gzip | Encoding::Deflate);
+    if !decoded && response.content_length().is_some_and(|announced| announced > most as u64) {
+        return Err(spoiled(Spoiled::TooLarge));
     }
-    let mut body = Vec::new();
+    let mut decoder = Decoder::new(encoding, most);
     while let Some(piece) = response.chunk().await.map_err(|error| Failure::Failed(why(&error)))? {
         metrics.fetches().received(piece.len());
-        if piece.len() > most - body.len() {
-            return Err(too_large());
-        }
-        body.extend_from_slice(&piece);
+        decoder.take(&piece).map_err(spoiled)?;
     }
-    Ok(body)
+    decoder.finish().map_err(spoiled)
 }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, Response};
 use rustls::{ClientConfig, RootCertStore};
 use void_ipc::message::Refusal;
 use void_policy::judge::{ConnectPermit, FetchPermit, Outgoing};
 
+use super::{body, encoding};
 use crate::metrics::Fetches;
 
 /// What a host is told of who asks, where the guest says nothing.
@@ -77,7 +78,12 @@ impl Connector {
         })?;
         let method = Method::from_bytes(permit.method().as_bytes()).map_err(|_| Refusal::Invalid)?;
         let mut request = client.request(method, permit.url().clone()).headers(headers(outgoing)?);
-        if !permit.body().is_empty() {
+        if permit.body().is_empty() {
+            // RFC 9110, 8.6: where a body means something, its absence is said. Some hosts wait for one otherwise.
+            if matches!(permit.method(), "POST" | "PUT" | "PATCH") {
+                request = request.header(CONTENT_LENGTH, 0);
+            }
+        } else {
             fetches.sent(permit.body().len());
             request = request.body(permit.body().to_vec());
         }
@@ -103,6 +109,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
 fn headers(outgoing: &Outgoing) -> Result<HeaderMap, Refusal> {
     let mut headers = HeaderMap::new();
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding::ACCEPTED));
     let guests_own = outgoing.fields().iter().any(|(name, _)| name == USER_AGENT.as_str());
     if guests_own {
         headers.remove(USER_AGENT);
@@ -126,6 +133,7 @@ fn client(tls: ClientConfig, permit: &FetchPermit, connect: &ConnectPermit) -> r
         .retry(reqwest::retry::never())
         .referer(false)
         .http1_only()
+        .http1_max_headers(body::HEADERS_MAX)
         .pool_max_idle_per_host(0)
         .dns_resolver(Arc::new(known))
         .build()

@@ -10,6 +10,7 @@
 
 mod body;
 mod connect;
+mod encoding;
 mod resolve;
 
 use std::sync::Arc;
@@ -121,11 +122,8 @@ impl Journey {
             let status = response.status().as_u16();
             match response.headers().get(LOCATION) {
                 Some(location) if matches!(status, 301 | 302 | 303 | 307 | 308) => {
-                    let location = location.as_bytes();
-                    if self.redactor.finds(location) {
-                        return Err(permit.secret_in_redirect().into());
-                    }
-                    permit = self.redirect(&permit, status, &String::from_utf8_lossy(location))?;
+                    let location = String::from_utf8_lossy(location.as_bytes());
+                    permit = self.redirect(&permit, status, &location)?;
                 }
                 _ => {
                     let answer = body::read(response, &permit, &self.redactor, &self.app.metrics).await?;
@@ -140,7 +138,7 @@ impl Journey {
     async fn ask(&mut self, permit: &FetchPermit) -> Result<Response, Failure> {
         // Those in force now: a secret that was replaced is not to be sent any more.
         let outgoing = permit.outgoing(&self.app.settings.now().secrets)?;
-        outgoing.secrets().iter().for_each(|secret| self.redactor.add(secret));
+        outgoing.secrets().iter().for_each(|(header, value)| self.redactor.add(header, value));
         let fetcher = &self.app.gateway.fetcher;
         let resolved = match (permit.literal(), permit.name()) {
             (Some(address), _) => vec![address],
@@ -159,6 +157,6 @@ impl Journey {
         let settings = &self.policy.settings;
         let terms = Terms { tenant: &self.tenant, grants: &settings.grants, limits: &settings.limits };
         let shared = &self.app.gateway;
-        Ok(permit.redirect(terms, &shared.rates, shared.now_ns(), status, location)?)
+        Ok(permit.redirect(terms, &shared.rates, shared.now_ns(), status, location, &self.redactor)?)
     }
 }

@@ -20,8 +20,6 @@ pub(super) const LOOK_UPS: usize = 128;
 const LOOK_UPS_OF_ONE: usize = 8;
 /// Tenants that are remembered before those without a look-up are forgotten.
 const TENANTS_KEPT: usize = 64;
-/// Addresses of one name that are looked at. More are not needed, and an answer may hold hundreds.
-const ADDRESSES: usize = 32;
 
 /// Who is looking names up.
 #[derive(Debug, Default)]
@@ -39,7 +37,8 @@ impl Resolver {
         Arc::clone(tenants.entry(tenant.clone()).or_insert_with(fresh))
     }
 
-    /// All addresses that the name has now.
+    /// All addresses that the name has now: what is cut off here would not be judged. An answer of the DNS holds a few
+    /// thousand at most.
     pub(super) async fn resolve(&self, tenant: &Tenant, name: &str) -> Result<Vec<IpAddr>, Failure> {
         let unavailable = || Failure::Failed(Refusal::Unavailable);
         let turn = self.turns(tenant).acquire_owned().await.map_err(|_| unavailable())?;
@@ -47,7 +46,8 @@ impl Resolver {
         let found = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             (asked.as_str(), 0).to_socket_addrs().map(|found| {
-                let mut addresses: Vec<IpAddr> = found.take(ADDRESSES).map(|address| address.ip()).collect();
+                let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+                // The resolver may name each once for every kind of socket.
                 addresses.dedup();
                 addresses
             })
