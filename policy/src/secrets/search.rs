@@ -151,7 +151,9 @@ impl Needles {
             let Some(end) = followed.complete else { continue };
             // Where they are complete is known; now where they began, and then which belong together.
             let begin = self.beginnings(&mut ring, text, from, end);
-            let begins = |place: usize| begin.get(place - from).is_some_and(|begins| *begins);
+            let begins = |place: usize| {
+                begin.get((place - from) / 64).is_some_and(|word| word >> ((place - from) % 64) & 1 == 1)
+            };
             let within = text.get(..end).unwrap_or(text);
             let mut place = from;
             while let Some(start) = (place..end).find(|place| begins(*place)) {
@@ -213,10 +215,10 @@ impl Needles {
         Ended { complete: complete != 0, all: left == 0 }
     }
 
-    /// For each place between, whether one begins there that is complete at `to` or before.
-    fn beginnings(&self, ring: &mut Ring, text: &[u8], from: usize, to: usize) -> Vec<bool> {
+    /// A bit for each place between: whether one begins there that is complete at `to` or before.
+    fn beginnings(&self, ring: &mut Ring, text: &[u8], from: usize, to: usize) -> Vec<u64> {
         ring.live = [false; FORM_MAX_BYTES];
-        let mut begins = vec![false; to - from];
+        let mut begins = vec![0; (to - from).div_ceil(64)];
         for at in (from..to).rev() {
             #[cfg(test)]
             STEPS.with(|steps| steps.set(steps.get() + 1));
@@ -226,7 +228,8 @@ impl Needles {
                 ring.step(at, self.of(byte));
             });
             let here = ring.get(at).unwrap_or_default();
-            begins[at - from] = here.iter().zip(&self.first).any(|(here, first)| here & first != 0);
+            let any = here.iter().zip(&self.first).any(|(here, first)| here & first != 0);
+            begins[(at - from) / 64] |= u64::from(any) << ((at - from) % 64);
         }
         begins
     }

@@ -32,7 +32,7 @@ enum Trust {
     Unread,
     /// There were none when they were last looked for, which was said.
     Missing,
-    Known(ClientConfig),
+    Known(Box<ClientConfig>),
 }
 
 impl Connector {
@@ -44,10 +44,10 @@ impl Connector {
         }
         let mut trust = self.0.lock();
         if let Trust::Known(known) = &*trust {
-            return Ok(known.clone());
+            return Ok(ClientConfig::clone(known));
         }
         if let Some(found) = trusted().and_then(config) {
-            *trust = Trust::Known(found.clone());
+            *trust = Trust::Known(Box::new(found.clone()));
             return Ok(found);
         }
         // A guest can have this happen as often as it likes: the log has it once.
