@@ -76,6 +76,8 @@ pub(super) fn at(text: &[u8], mut found: impl FnMut(u8, usize)) {
         b'%' => percent(text, found),
         b'\\' => backslash(text, found),
         b'&' => entity(text, found),
+        // As CSV and SQL write them.
+        b'"' | b'\'' if text.get(1) == Some(&first) => found(first, 2),
         _ => {}
     }
 }
@@ -99,7 +101,7 @@ fn percent(text: &[u8], mut found: impl FnMut(u8, usize)) {
     }
 }
 
-/// `\"`, `\/`, `\t`, `\x41`, `\u0041`, `\u{41}`, and all of them behind more backslashes.
+/// `\"`, `\/`, `\ `, `\t`, `\x41`, `\u0041`, `\u{41}`, and all of them behind more backslashes.
 fn backslash(text: &[u8], mut found: impl FnMut(u8, usize)) {
     let most = 1 << DEPTH;
     let run = text.iter().take(most).take_while(|&&byte| byte == b'\\').count();
@@ -126,7 +128,7 @@ fn backslash(text: &[u8], mut found: impl FnMut(u8, usize)) {
             }
         }
         Some(b't' | b'T') => found(b'\t', run + 1),
-        Some(&mark) if mark.is_ascii_punctuation() && mark != b'\\' => found(mark, run + 1),
+        Some(&mark) if mark == b' ' || mark.is_ascii_punctuation() && mark != b'\\' => found(mark, run + 1),
         _ => {}
     }
 }
@@ -224,6 +226,9 @@ mod tests {
             ("\\u{2f}", '/'),
             ("\\x2F", '/'),
             ("\\t", '\t'),
+            ("\\ ", ' '),
+            ("\"\"", '"'),
+            ("''", '\''),
             ("&amp;", '&'),
             ("&AMP;", '&'),
             ("&amp;amp;", '&'),

@@ -51,16 +51,18 @@ impl Redactor {
     /// Replaces each secret by `***`, or by as many stars as a shorter one has bytes: the text never grows.
     #[must_use]
     pub fn clean(&self, mut text: Vec<u8>) -> Vec<u8> {
-        let found = self.0.stretches(&text);
+        let mut search = self.0.search();
         let (mut kept, mut end) = (0, 0);
-        for stretch in found {
-            let (moved, length) = (stretch.start - end, stretch.len());
-            text.copy_within(end..stretch.start, kept);
-            kept += moved;
-            let mark = &MARK[..MARK.len().min(length)];
-            text[kept..kept + mark.len()].copy_from_slice(mark);
-            kept += mark.len();
-            end = stretch.end;
+        while let Some(found) = search.next(&text) {
+            for stretch in found {
+                let (moved, length) = (stretch.start - end, stretch.len());
+                text.copy_within(end..stretch.start, kept);
+                kept += moved;
+                let mark = &MARK[..MARK.len().min(length)];
+                text[kept..kept + mark.len()].copy_from_slice(mark);
+                kept += mark.len();
+                end = stretch.end;
+            }
         }
         if end > 0 {
             text.copy_within(end.., kept);

@@ -142,27 +142,9 @@ impl Needles {
         false
     }
 
-    /// The stretches that hold them, in order: what overlaps is one.
-    pub(super) fn stretches(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let (mut ring, mut at, mut found) = (Ring::new(self.words), 0, Vec::new());
-        while let Some(from) = self.candidate(text, at) {
-            let followed = self.follow(&mut ring, text, from, |_| true);
-            at = followed.to;
-            let Some(end) = followed.complete else { continue };
-            // Where they are complete is known; now where they began, and then which belong together.
-            let begin = self.beginnings(&mut ring, text, from, end);
-            let begins = |place: usize| {
-                begin.get((place - from) / 64).is_some_and(|word| word >> ((place - from) % 64) & 1 == 1)
-            };
-            let within = text.get(..end).unwrap_or(text);
-            let mut place = from;
-            while let Some(start) = (place..end).find(|place| begins(*place)) {
-                let followed = self.follow(&mut ring, within, start, begins);
-                found.push(start..followed.complete.unwrap_or(end));
-                place = followed.to;
-            }
-        }
-        found
+    /// A search through a text from its beginning.
+    pub(super) fn search(&self) -> Search<'_> {
+        Search { needles: self, ring: Ring::new(self.words), at: 0 }
     }
 
     /// Follows matches that begin at `from`, and at each later place that `begins`, until none is left. One that begins
@@ -246,6 +228,41 @@ impl Needles {
         for ((before, here), last) in words.rev() {
             *before = (here >> 1 | carry) & !last | last;
             carry = here << 63;
+        }
+    }
+}
+
+/// A search under way.
+pub(super) struct Search<'n> {
+    needles: &'n Needles,
+    ring: Ring,
+    at: usize,
+}
+
+impl Search<'_> {
+    /// The next stretches of the text that hold secrets, in order; what overlaps is one. What stands before the end of the
+    /// last of them is not looked at again, and may be another text by the next call.
+    pub(super) fn next(&mut self, text: &[u8]) -> Option<Vec<Range<usize>>> {
+        let (needles, ring) = (self.needles, &mut self.ring);
+        loop {
+            let from = needles.candidate(text, self.at)?;
+            let followed = needles.follow(ring, text, from, |_| true);
+            self.at = followed.to;
+            let Some(end) = followed.complete else { continue };
+            // Where they are complete is known; now where they began, and then which belong together.
+            let begin = needles.beginnings(ring, text, from, end);
+            let begins = |place: usize| {
+                let place = place - from;
+                begin.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+            };
+            let within = text.get(..end).unwrap_or(text);
+            let (mut place, mut found) = (from, Vec::new());
+            while let Some(start) = (place..end).find(|place| begins(*place)) {
+                let followed = needles.follow(ring, within, start, begins);
+                found.push(start..followed.complete.unwrap_or(end));
+                place = followed.to;
+            }
+            return Some(found);
         }
     }
 }
