@@ -56,8 +56,10 @@ crate::words::words! {
         AlreadyEnded = "already_ended",
         /// The uploaded module is larger than allowed.
         ModuleTooLarge = "module_too_large",
-        /// The uploaded bytes are no module.
+        /// The bytes are no module.
         ModuleInvalid = "module_invalid",
+        /// Bytes were found, and they are not the ones that the CID names.
+        ModuleUnverified = "module_unverified",
         /// The path exists, the method does not.
         MethodNotAllowed = "method_not_allowed",
         /// No such path.
@@ -100,7 +102,8 @@ impl ProblemCode {
             | Self::InvalidTarget
             | Self::InvalidEntry
             | Self::InvalidArgs
-            | Self::ModuleInvalid => 422,
+            | Self::ModuleInvalid
+            | Self::ModuleUnverified => 422,
             Self::QueueFull => 429,
             Self::Internal => 500,
             Self::Disabled | Self::Draining | Self::Unavailable => 503,
@@ -133,6 +136,7 @@ impl ProblemCode {
             Self::AlreadyEnded => "The run has ended",
             Self::ModuleTooLarge => "The module is too large",
             Self::ModuleInvalid => "The module is invalid",
+            Self::ModuleUnverified => "The module was not verified",
             Self::MethodNotAllowed => "The method is not allowed",
             Self::NotFound => "There is nothing here",
             Self::Draining => "The service is stopping",

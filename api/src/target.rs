@@ -47,6 +47,15 @@ impl CidText {
         Self::v1(Codec::DagPb, digest)
     }
 
+    /// The CID of a dag-pb block: version 0.
+    #[must_use]
+    pub fn v0(digest: [u8; 32]) -> Self {
+        let mut bytes = vec![SHA2_256 as u8, 32];
+        bytes.extend_from_slice(&digest);
+        let text = Base::Base58Btc.encode(bytes).into_boxed_str();
+        Self { text, codec: Codec::DagPb, digest }
+    }
+
     fn v1(codec: Codec, digest: [u8; 32]) -> Self {
         let code = match codec {
             Codec::Raw => RAW,
@@ -63,6 +72,12 @@ impl CidText {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it is a version 0 CID.
+    #[must_use]
+    pub fn is_v0(&self) -> bool {
+        self.text.starts_with("Qm")
     }
 
     /// What the bytes are.
@@ -94,11 +109,20 @@ impl FromStr for CidText {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
+        let not_a_cid = || TargetError::NotACid(clip(text).to_string());
         // The library would also take a path or URL with "/ipfs/" in it. A CID is asked for, not where to find one.
         if text.len() > CID_MAX_BYTES || text.contains('/') {
-            return Err(TargetError::NotACid(clip(text).to_string()));
+            return Err(not_a_cid());
         }
-        let cid = Cid::try_from(text).map_err(|_| TargetError::NotACid(clip(text).to_string()))?;
+        let cid = Cid::try_from(text).map_err(|_| not_a_cid())?;
+        // It would pass over what stands behind, and over a base before version 0, which has none.
+        let whole = match cid.version() {
+            Version::V0 => cid.to_string() == text,
+            Version::V1 => cid::multibase::decode(text).is_ok_and(|(_, bytes)| bytes == cid.to_bytes()),
+        };
+        if !whole {
+            return Err(not_a_cid());
+        }
         let codec = match cid.codec() {
             RAW => Codec::Raw,
             DAG_PB => Codec::DagPb,
@@ -107,10 +131,9 @@ impl FromStr for CidText {
         if cid.hash().code() != SHA2_256 {
             return Err(TargetError::Hash(hash_name(cid.hash().code())));
         }
-        let digest =
-            cid.hash().digest().try_into().map_err(|_| TargetError::NotACid(clip(text).to_string()))?;
+        let digest = cid.hash().digest().try_into().map_err(|_| not_a_cid())?;
         match cid.version() {
-            Version::V0 => Ok(Self { text: cid.to_string().into_boxed_str(), codec, digest }),
+            Version::V0 => Ok(Self::v0(digest)),
             Version::V1 => Ok(Self::v1(codec, digest)),
         }
     }
@@ -148,11 +171,31 @@ fn hash_name(code: u64) -> String {
         0x11 => "sha1".into(),
         0x13 => "sha2-512".into(),
         0x14 => "sha3-512".into(),
+        0x15 => "sha3-384".into(),
         0x16 => "sha3-256".into(),
+        0x17 => "sha3-224".into(),
+        0x18 => "shake-128".into(),
+        0x19 => "shake-256".into(),
+        0x1a => "keccak-224".into(),
         0x1b => "keccak-256".into(),
+        0x1c => "keccak-384".into(),
+        0x1d => "keccak-512".into(),
         0x1e => "blake3".into(),
-        0xb220 => "blake2b-256".into(),
-        0xb240 => "blake2b-512".into(),
+        0x20 => "sha2-384".into(),
+        0x22 => "murmur3-x64-64".into(),
+        0x23 => "murmur3-32".into(),
+        0x56 => "dbl-sha2-256".into(),
+        0xd4 => "md4".into(),
+        0xd5 => "md5".into(),
+        0x1012 => "sha2-256-trunc254-padded".into(),
+        0x1013 => "sha2-224".into(),
+        0x1014 => "sha2-512-224".into(),
+        0x1015 => "sha2-512-256".into(),
+        0x1022 => "murmur3-x64-128".into(),
+        0x1053 => "ripemd-160".into(),
+        // One code for each length in bytes, from 1 to 64 and from 1 to 32.
+        0xb201..=0xb240 => format!("blake2b-{}", (code - 0xb200) * 8),
+        0xb241..=0xb260 => format!("blake2s-{}", (code - 0xb240) * 8),
         other => format!("{other:#x}"),
     }
 }
@@ -311,7 +354,9 @@ mod tests {
         let v0: CidText = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG".parse().unwrap();
         assert_eq!(v0.codec(), Codec::DagPb);
         assert_eq!(v0.as_str(), "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG");
+        assert!(v0.is_v0());
         let v1 = CidText::dag_pb(*v0.digest());
+        assert!(!v1.is_v0());
         assert_eq!(v1.as_str(), "bafybeie5nqv6kd3qnfjupgvz34woh3oksc3iau6abmyajn7qvtf6d2ho34");
     }
 
@@ -326,6 +371,13 @@ mod tests {
         assert_eq!(cid(0x72, 0x12, 32), Err(TargetError::Codec("libp2p-key".into())));
         assert_eq!(cid(0x55, 0x13, 64), Err(TargetError::Hash("sha2-512".into())));
         assert_eq!(cid(0x55, 0x00, 4), Err(TargetError::Hash("identity".into())));
+        assert_eq!(cid(0x55, 0x20, 48), Err(TargetError::Hash("sha2-384".into())));
+        assert_eq!(cid(0x55, 0x56, 32), Err(TargetError::Hash("dbl-sha2-256".into())));
+        assert_eq!(cid(0x55, 0x22, 8), Err(TargetError::Hash("murmur3-x64-64".into())));
+        // From the multicodec table.
+        for (code, name) in [(0xb220, "blake2b-256"), (0xb240, "blake2b-512"), (0xb260, "blake2s-256")] {
+            assert_eq!(hash_name(code), name);
+        }
         assert!(matches!(cid(0x55, 0x12, 20), Err(TargetError::NotACid(_))));
         for bad in [
             "",
@@ -337,6 +389,26 @@ mod tests {
             assert!(matches!(bad.parse::<CidText>(), Err(TargetError::NotACid(_))), "{bad}");
         }
         assert!("b".repeat(300).parse::<CidText>().is_err());
+    }
+
+    #[test]
+    fn what_stands_behind_a_cid_or_before_one_of_version_0_is_no_part_of_one() {
+        let mut bytes: Vec<u8> = [0x01, 0x55, 0x12, 0x20].into_iter().chain([7; 32]).collect();
+        let encode = |base: Base, bytes: &[u8]| cid::multibase::encode(base, bytes);
+        assert!(encode(Base::Base32Lower, &bytes).parse::<CidText>().is_ok());
+        let long_codec: Vec<u8> = [0x01, 0xd5, 0x00].into_iter().chain(bytes[2..].iter().copied()).collect();
+        assert!(encode(Base::Base32Lower, &long_codec).parse::<CidText>().is_err(), "0x55 in two bytes");
+        bytes.push(0);
+        for base in [Base::Base32Lower, Base::Base58Btc, Base::Base16Lower] {
+            assert!(encode(base, &bytes).parse::<CidText>().is_err());
+        }
+        let v0 = "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
+        let digest = *v0.parse::<CidText>().unwrap().digest();
+        let binary: Vec<u8> = [0x12, 0x20].into_iter().chain(digest).collect();
+        for text in [format!("z{v0}"), encode(Base::Base32Lower, &binary), format!("{v0}1"), format!("{v0} ")]
+        {
+            assert!(text.parse::<CidText>().is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -372,10 +444,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn targets_survive_json(digest: [u8; 32], which in 0..4) {
+        fn targets_survive_json(digest: [u8; 32], which in 0..5) {
             let target = match which {
                 0 => Target::Cid(CidText::raw(digest)),
                 1 => Target::Cid(CidText::dag_pb(digest)),
+                4 => Target::Cid(CidText::v0(digest)),
                 2 => Target::AstHash(digest),
                 _ => Target::Sha256(digest),
             };

@@ -15,7 +15,7 @@ use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::process::ExitCode;
 
-use void_ipc::message::{Budget, FromCompiler, Job, Refused};
+use void_ipc::message::{Budget, FromCompiler, Job, ModuleKind, Refused};
 use void_seccomp::filter::{self, Filter};
 use void_seccomp::limits::Limits;
 use void_seccomp::lockdown::Lockdown;
@@ -61,7 +61,8 @@ fn work(wire: &mut Wire, job: Job) -> Result<FromCompiler, FromCompiler> {
         send(wire, &FromCompiler::Import(import));
     }
     let mut code_bytes = 0;
-    if job.compile {
+    // The engine would refuse a component by what it was built without; the supervisor does by what it is.
+    if job.compile && module.kind != ModuleKind::Component {
         code_bytes = compile(&engine, &input, module.start_export.as_deref(), job.output_bytes_max)?;
     }
     Ok(FromCompiler::Compiled {

@@ -70,15 +70,19 @@ impl fmt::Display for Answer {
 pub(crate) enum Miss {
     /// It answered, and has no such module.
     Absent(String),
-    /// It could not be asked or did not answer: broken link, error status, garbage.
+    /// No manifest lists it, as of a look that may have been before the question.
+    Unlisted(String),
+    /// It cannot be asked, whatever for: it is not there, or says that it has too much to do.
+    Down(String),
+    /// It did not answer this question: an error status, a broken link, garbage. It may well answer the next one.
     Failed(String),
-    /// It let the time pass. Content that nobody has looks the same, so this weighs less than `Failed`.
+    /// It let the time pass. Content that nobody has looks the same.
     Silent(String),
     /// It failed shortly before and is given time.
     LeftOut(String),
     /// It delivered bytes that are not the ones asked for.
     Lied(String),
-    /// It wanted to deliver more than the bound.
+    /// It has more than the bound under that name. Nobody has verified that, so it says nothing of the module.
     TooLarge(String),
     /// A verified fact about the module itself: no other source can help.
     Invalid(String),
@@ -88,6 +92,8 @@ impl Miss {
     pub(crate) fn said(&self) -> &str {
         match self {
             Self::Absent(said)
+            | Self::Unlisted(said)
+            | Self::Down(said)
             | Self::Failed(said)
             | Self::Silent(said)
             | Self::LeftOut(said)

@@ -1,9 +1,11 @@
 //! The FNPM cache folder, shared with FNPM's own tools: `ba/fk/<cid>.wasm`, characters 1-2 and 3-4 of the CID.
 //!
 //! Others write to it too, so every file is verified when it is read; one that fails is removed, and the module is
-//! fetched again. A UnixFS file cannot be compared with its root block by its bytes alone, so for a `dag-pb` CID the
-//! verified blocks are kept, as `<cid>.car`. A folder that is full or read-only costs speed, never a run.
+//! fetched again. A UnixFS file cannot always be compared with its root block by its bytes alone, so for a `dag-pb` CID the
+//! verified blocks are kept, as `<cid>.car`; a `<cid>.wasm` of others counts where it can be compared. A folder that is full
+//! or read-only costs speed, never a run.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +18,7 @@ use crate::files::{self, Manner, Trouble};
 use crate::source::{Found, Local};
 use crate::stats::{Stats, add};
 use crate::unixfs;
-use crate::want::Want;
+use crate::want::{Form, Want};
 
 /// Shared with other tools and users of the machine, so readable; not synced, since a torn file fails its check.
 const MANNER: Manner = Manner { file_mode: 0o644, folder_mode: 0o755, sync: false };
@@ -47,9 +49,9 @@ impl Cache {
     /// Keeps what another source delivered. Never fails the caller: trouble is logged and counted.
     pub(crate) fn keep(&self, want: &Want, found: &Found) {
         let parts = match (&found.proof, want) {
-            (Some(proof), Want::Dag(_)) => proof.clone(),
+            (Some(proof), Want::Dag(..)) => proof.clone(),
             (_, Want::Raw(_)) => vec![found.module.bytes().clone()],
-            (None, Want::Dag(_)) => return,
+            (None, Want::Dag(..)) => return,
         };
         let (inner, want) = (self.inner.clone(), *want);
         // Nobody waits for it: the module is in memory already.
@@ -73,61 +75,55 @@ impl Local for Cache {
 
 impl Inner {
     fn read(&self, want: &Want) -> Result<Found, Miss> {
-        let name = layout(want);
-        let result = match want {
-            Want::Raw(digest) => files::read_verified(&self.folder, &name, self.max_file, digest)
-                .map(|(module, metadata)| (Found::from(module), metadata))
-                .map_err(|trouble| self.judge(&name, trouble)),
-            Want::Dag(_) => self.read_car(want, &name).or_else(|miss| match miss {
-                Miss::Absent(_) => self.read_file_of_dag(want, &name.with_extension("wasm")).ok_or(miss),
-                _ => Err(miss),
-            }),
-        };
-        let (found, metadata) = result?;
-        self.note_use(&name, metadata.accessed().ok());
-        Ok(found)
-    }
-
-    fn read_car(&self, want: &Want, name: &Path) -> Result<(Found, std::fs::Metadata), Miss> {
-        let cap = unixfs::fetch_cap(self.max_file);
-        let (bytes, metadata) =
-            files::read_whole(&self.folder, name, cap).map_err(|trouble| self.judge(name, trouble))?;
-        match unixfs::from_car(want, Bytes::from(bytes), self.max_file) {
-            Ok(mut found) => {
-                found.proof = None;
-                Ok((found, metadata))
+        let mut said = Miss::Absent("not there".to_owned());
+        for name in layouts(want) {
+            match self.read_one(want, &name) {
+                Ok((found, metadata)) => {
+                    self.note_use(&name, metadata.accessed().ok());
+                    return Ok(found);
+                }
+                Err(Miss::Absent(_)) => {}
+                Err(miss @ Miss::Invalid(_)) => return Err(miss),
+                // The first trouble is told.
+                Err(miss) if matches!(said, Miss::Absent(_)) => said = miss,
+                Err(_) => {}
             }
-            // Broken, cut short, or with other bytes: all are a cached file that failed.
-            Err(Miss::Failed(_) | Miss::Lied(_) | Miss::Absent(_)) => {
-                Err(self.judge(name, Trouble::OtherBytes))
-            }
-            Err(other) => Err(other),
         }
+        Err(said)
     }
 
-    /// A whole file under a `dag-pb` CID, as another tool may have put it there. One that cannot be compared is
-    /// passed over and stays: it may well be right.
-    fn read_file_of_dag(&self, want: &Want, name: &Path) -> Option<(Found, std::fs::Metadata)> {
-        let (bytes, metadata) = files::read_whole(&self.folder, name, self.max_file).ok()?;
-        Some((unixfs::from_bytes(want, &Bytes::from(bytes))?, metadata))
+    fn read_one(&self, want: &Want, name: &Path) -> Result<(Found, Metadata), Miss> {
+        let judge = |trouble| self.judge(name, trouble);
+        match want {
+            Want::Raw(digest) => files::read_verified(&self.folder, name, self.max_file, digest)
+                .map(|(module, metadata)| (module.into(), metadata))
+                .map_err(judge),
+            Want::Dag(..) => {
+                let (found, metadata) =
+                    unixfs::from_file(want, &self.folder, name, self.max_file).map_err(judge)?;
+                // Only verified blocks say anything about the module.
+                found.map(|found| (found, metadata)).map_err(Miss::Invalid)
+            }
+        }
     }
 
     /// What trouble with a file means; a file that failed its check goes.
     fn judge(&self, name: &Path, trouble: Trouble) -> Miss {
         match trouble {
             Trouble::Absent => Miss::Absent("not there".to_owned()),
-            Trouble::OtherBytes => {
-                let file = self.folder.join(name);
-                tracing::warn!(file = %file.display(), "cached module has other bytes than its name says");
-                match std::fs::remove_file(&file) {
-                    Ok(()) => Miss::Lied("held other bytes, removed".to_owned()),
-                    Err(error) => {
-                        Miss::Lied(format!("holds other bytes, cannot remove them ({})", error.kind()))
-                    }
-                }
-            }
-            Trouble::TooLarge => Miss::TooLarge("holds more bytes than allowed".to_owned()),
+            Trouble::OtherBytes => Miss::Lied(self.remove(name, "other bytes")),
+            Trouble::Incomparable => Miss::Lied(self.remove(name, "bytes that its CID cannot vouch for")),
+            Trouble::TooLarge => Miss::TooLarge(self.remove(name, "more bytes than allowed")),
             other => Miss::Failed(other.said()),
+        }
+    }
+
+    fn remove(&self, name: &Path, what: &str) -> String {
+        let file = self.folder.join(name);
+        tracing::warn!(file = %file.display(), "cached module holds {what}");
+        match std::fs::remove_file(&file) {
+            Ok(()) => format!("held {what}, removed"),
+            Err(error) => format!("holds {what}, cannot remove them ({})", error.kind()),
         }
     }
 
@@ -194,13 +190,26 @@ impl Inner {
     }
 }
 
-/// `ba/fk/<cid>.wasm` for bytes, `ba/fy/<cid>.car` for a DAG.
-pub(crate) fn layout(want: &Want) -> PathBuf {
+/// Where it is kept: `ba/fk/<cid>.wasm` for bytes, `ba/fy/<cid>.car` for a DAG.
+fn layout(want: &Want) -> PathBuf {
+    match want {
+        Want::Raw(_) => laid(want, "wasm"),
+        Want::Dag(digest, _) => laid(&Want::Dag(*digest, Form::V1), "car"),
+    }
+}
+
+/// Where it may lie: as it is kept here, or as others keep a DAG's file, under its CID in either form.
+pub(crate) fn layouts(want: &Want) -> Vec<PathBuf> {
+    let mut all = vec![layout(want)];
+    if let Want::Dag(digest, _) = want {
+        all.extend([Form::V1, Form::V0].map(|form| laid(&Want::Dag(*digest, form), "wasm")));
+    }
+    all
+}
+
+/// Characters 1-2 and 3-4 of the CID are folders.
+fn laid(want: &Want, suffix: &str) -> PathBuf {
     let cid = want.to_string();
-    let suffix = match want {
-        Want::Raw(_) => "wasm",
-        Want::Dag(_) => "car",
-    };
     let part = |range| cid.get(range).unwrap_or_default();
     Path::new(part(0..2)).join(part(2..4)).join(format!("{cid}.{suffix}"))
 }
@@ -234,7 +243,9 @@ fn list(folder: &Path) -> Vec<Listed> {
                 continue;
             }
             let want = name.split_once('.').and_then(|(cid, _)| Want::parse(cid).ok());
-            let ours = want.is_some_and(|want| layout(&want).file_name() == Some(name.as_ref()));
+            let ours = want.is_some_and(|want| {
+                layouts(&want).iter().any(|laid| laid.file_name() == Some(name.as_ref()))
+            });
             if ours && metadata.is_file() {
                 listed.push(Listed { path: entry.path(), size: metadata.len(), used });
             }
@@ -257,7 +268,16 @@ mod tests {
     fn the_layout_is_fnpms() {
         let want = Want::parse("bafkreibhmtmv24yn2zu7udv53bwwvgrylzhbep2e52p72tly7wjiufzpom").unwrap();
         let name = "ba/fk/bafkreibhmtmv24yn2zu7udv53bwwvgrylzhbep2e52p72tly7wjiufzpom.wasm";
-        assert_eq!(layout(&want), Path::new(name));
+        assert_eq!(layouts(&want), [Path::new(name)]);
+        let v1 = "ba/fy/bafybeie5nqv6kd3qnfjupgvz34woh3oksc3iau6abmyajn7qvtf6d2ho34";
+        let v0 = "Qm/Yw/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG";
+        for text in [&v1[6..], &v0[6..]] {
+            let laid = layouts(&Want::parse(text).unwrap());
+            assert_eq!(
+                laid,
+                [format!("{v1}.car"), format!("{v1}.wasm"), format!("{v0}.wasm")].map(PathBuf::from)
+            );
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub struct SupplyConfig {
     pub manifest_dirs: Vec<PathBuf>,
     /// The FNPM module cache (`FNPM_CACHE_DIR`); `None` keeps nothing on disk between restarts.
     pub cache_dir: Option<PathBuf>,
-    /// A Kubo RPC address, as a URL or a multiaddr such as `/ip4/127.0.0.1/tcp/5001` (`FNPM_IPFS_API`).
+    /// A Kubo RPC address, as a URL (`FNPM_IPFS_API`).
     pub ipfs_api: Option<String>,
     /// Trustless gateways, asked in this order (`FNPM_HTTP_GATEWAYS`).
     pub gateways: Vec<String>,
@@ -48,7 +48,7 @@ impl SupplyConfig {
             cache_max_bytes: 4 << 30,
             hot_max_bytes: 256 << 20,
             upload_quota: 1 << 30,
-            manifest_recheck: Duration::from_millis(500),
+            manifest_recheck: Duration::from_millis(100),
             fetches: 16,
             fetches_per_tenant: 4,
         }

@@ -1,41 +1,57 @@
 //! When a failing network source is left out, for whom, and for how long. Pure: the time is handed in.
 //!
-//! Two kinds of trouble are told apart. A *failure* is the source's own: it cannot be reached, breaks off, or answers with an
-//! error. It is left out for all. *Silence* may be the question's: content that nobody has times out at the best gateway; and
-//! other bytes than were asked for may be what it has under that name alone. So both are counted for each tenant, and the
-//! source is left out for the tenant whose questions go unanswered so, and for no other: nobody can take a source from the
-//! rest by what is asked for.
+//! Two kinds of trouble are told apart. A *failure* is the source's own: it cannot be reached, or says that it has too much
+//! to do. It is left out for all. What is *unhelpful* may be the question's: content that nobody has times out at the best
+//! gateway; an error, a broken answer, other bytes or too many may be what it has under that name alone. So those are
+//! counted for each tenant, and the source is left out for the tenant whose questions are answered so, and for no other:
+//! nobody can take a source from the rest by what is asked for.
 //! A source that is dead in silence, too, does not even accept a connection, which is a failure.
+//!
+//! Either has to come some times in a row, so that one bad moment costs no run but the one that met it. A source that says
+//! itself for how long is believed at once.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The first pause; each further failure doubles it.
+/// Times in a row that are forgiven, and one more is not.
+const FORGIVEN: u32 = 2;
+/// The first pause; each further time doubles it.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause that failures alone bring.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest pause that a source may ask for itself (`Retry-After`).
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
-/// The longest pause that silence brings.
-const LONGEST_SILENT: Duration = Duration::from_secs(8);
-/// Time-outs and wrong answers in a row that a tenant is forgiven, and one more is not.
-const SILENCES: u32 = 2;
-/// Tenants whose silences are remembered; there are as many as the operator has named, and this is beyond any.
+/// The longest pause that unhelpful answers alone bring.
+const LONGEST_UNHELPFUL: Duration = Duration::from_secs(8);
+/// Tenants that are remembered; there are as many as the operator has named, and this is beyond any.
 const TENANTS: usize = 4096;
 
 #[derive(Debug, Default)]
-struct State {
-    failures: u32,
+struct Row {
+    count: u32,
     until: Option<Instant>,
-    silent: HashMap<Box<str>, Silence>,
+}
+
+impl Row {
+    /// Once more; `asked` is the pause that the source asked for, `longest` the longest that comes without its asking.
+    fn one_more(&mut self, now: Instant, asked: Option<Duration>, longest: Duration) {
+        let doubled = self
+            .count
+            .checked_sub(FORGIVEN)
+            .map(|beyond| FIRST.saturating_mul(1 << beyond.min(6)).min(longest));
+        self.count = self.count.saturating_add(1);
+        if let Some(pause) = asked.map(|asked| asked.min(LONGEST_ASKED)).max(doubled) {
+            self.until = self.until.max(now.checked_add(pause));
+        }
+    }
 }
 
 #[derive(Debug, Default)]
-struct Silence {
-    count: u32,
-    until: Option<Instant>,
+struct State {
+    failures: Row,
+    unhelpful: HashMap<Box<str>, Row>,
 }
 
 /// The health of one source.
@@ -44,47 +60,34 @@ pub(crate) struct Cooling {
     state: Mutex<State>,
 }
 
-/// The pause after so many failures before.
-fn pause(failures: u32, longest: Duration) -> Duration {
-    FIRST.saturating_mul(1 << failures.min(6)).min(longest)
-}
-
 impl Cooling {
     /// How much longer the source is left out for that tenant, if it is.
     pub(crate) fn left_out(&self, now: Instant, tenant: &str) -> Option<Duration> {
         let state = self.state.lock();
-        let own = state.silent.get(tenant).and_then(|silence| silence.until);
-        let until = state.until.max(own)?;
+        let own = state.unhelpful.get(tenant).and_then(|row| row.until);
+        let until = state.failures.until.max(own)?;
         until.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
     /// It answered that tenant as it should, be it with "no".
     pub(crate) fn answered(&self, tenant: &str) {
         let mut state = self.state.lock();
-        (state.failures, state.until) = (0, None);
-        state.silent.remove(tenant);
+        state.failures = Row::default();
+        state.unhelpful.remove(tenant);
     }
 
     /// It failed; `asked` is the pause that it asked for.
     pub(crate) fn failed(&self, now: Instant, asked: Option<Duration>) {
-        let mut state = self.state.lock();
-        let doubled = pause(state.failures, LONGEST);
-        let pause = asked.map_or(doubled, |asked| asked.clamp(doubled, LONGEST_ASKED));
-        state.failures = state.failures.saturating_add(1);
-        state.until = now.checked_add(pause);
+        self.state.lock().failures.one_more(now, asked, LONGEST);
     }
 
-    /// It did not answer that tenant in time, or with other bytes.
-    pub(crate) fn unhelpful(&self, now: Instant, tenant: &str) {
+    /// It did not answer that tenant in time, or with nothing of use; `asked` is the pause that it asked for.
+    pub(crate) fn unhelpful(&self, now: Instant, tenant: &str, asked: Option<Duration>) {
         let mut state = self.state.lock();
-        if state.silent.len() >= TENANTS && !state.silent.contains_key(tenant) {
-            state.silent.clear();
+        if state.unhelpful.len() >= TENANTS && !state.unhelpful.contains_key(tenant) {
+            state.unhelpful.clear();
         }
-        let silence = state.silent.entry(tenant.into()).or_default();
-        if let Some(beyond) = silence.count.checked_sub(SILENCES) {
-            silence.until = now.checked_add(pause(beyond, LONGEST_SILENT));
-        }
-        silence.count = silence.count.saturating_add(1);
+        state.unhelpful.entry(tenant.into()).or_default().one_more(now, asked, LONGEST_UNHELPFUL);
     }
 }
 
@@ -93,30 +96,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_end_with_an_answer() {
+    fn failures_are_forgiven_twice_then_double_up_to_a_minute_and_end_with_an_answer() {
         let cooling = Cooling::default();
         let now = Instant::now();
-        let seconds: Vec<u64> = (0..8)
+        let seconds: Vec<Option<u64>> = (0..10)
             .map(|_| {
                 cooling.failed(now, None);
-                cooling.left_out(now, "anybody").unwrap().as_secs()
+                cooling.left_out(now, "anybody").map(|left| left.as_secs())
             })
             .collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let doubled = [1, 2, 4, 8, 16, 32, 60, 60].map(Some);
+        assert_eq!(seconds, [&[None, None], &doubled[..]].concat());
         assert_eq!(cooling.left_out(now + Duration::from_secs(60), "anybody"), None);
         cooling.answered("somebody");
         assert_eq!(cooling.left_out(now, "anybody"), None);
-        cooling.failed(now, Some(Duration::from_secs(9999)));
-        assert_eq!(cooling.left_out(now, "anybody"), Some(LONGEST_ASKED));
+        cooling.failed(now, None);
+        cooling.answered("somebody");
+        cooling.failed(now, None);
+        cooling.failed(now, None);
+        assert_eq!(cooling.left_out(now, "anybody"), None, "not in a row");
     }
 
     #[test]
-    fn silence_is_forgiven_twice_and_then_costs_the_tenant_that_met_it() {
+    fn a_pause_that_is_asked_for_counts_at_once_and_within_bounds() {
+        let now = Instant::now();
+        let left = |asked: u64, times: usize| {
+            let cooling = Cooling::default();
+            (0..times).for_each(|_| cooling.failed(now, Some(Duration::from_secs(asked))));
+            cooling.left_out(now, "anybody").map(|left| left.as_secs())
+        };
+        assert_eq!((left(0, 1), left(7, 1), left(9999, 1)), (None, Some(7), Some(300)));
+        assert_eq!(left(1, 5), Some(4), "one that asks for little again and again");
+        let cooling = Cooling::default();
+        cooling.unhelpful(now, "loud", Some(Duration::from_secs(30)));
+        assert_eq!(cooling.left_out(now, "loud"), Some(Duration::from_secs(30)));
+        assert_eq!(cooling.left_out(now, "quiet"), None);
+        cooling.unhelpful(now, "loud", None);
+        assert_eq!(
+            cooling.left_out(now, "loud"),
+            Some(Duration::from_secs(30)),
+            "no shorter than it asked for"
+        );
+    }
+
+    #[test]
+    fn what_is_unhelpful_is_forgiven_twice_and_then_costs_the_tenant_that_met_it() {
         let cooling = Cooling::default();
         let now = Instant::now();
         let seconds: Vec<Option<u64>> = (0..8)
             .map(|_| {
-                cooling.unhelpful(now, "loud");
+                cooling.unhelpful(now, "loud", None);
                 cooling.left_out(now, "loud").map(|left| left.as_secs())
             })
             .collect();
@@ -133,8 +162,8 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let cooling = Cooling::default();
         for number in 0..2 * TENANTS {
-            cooling.unhelpful(Instant::now(), &number.to_string());
+            cooling.unhelpful(Instant::now(), &number.to_string(), None);
         }
-        assert!(cooling.state.lock().silent.len() <= TENANTS);
+        assert!(cooling.state.lock().unhelpful.len() <= TENANTS);
     }
 }

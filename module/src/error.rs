@@ -32,7 +32,7 @@ pub enum ResolveError {
     /// No source has it.
     #[error("no source has {what} ({}): upload it, or name a source that has it", list(.answers))]
     NotFound {
-        /// The target, in canonical form.
+        /// The target, as it was asked for.
         what: String,
         /// What each source said.
         answers: Vec<Answer>,
@@ -40,7 +40,7 @@ pub enum ResolveError {
     /// Bytes were offered, and they are not the ones named; no other source had the right ones.
     #[error("the bytes found for {what} are not the ones it names ({}): publish it again or remove them", list(.answers))]
     Unverified {
-        /// The target, in canonical form.
+        /// The target, as it was asked for.
         what: String,
         /// What each source said.
         answers: Vec<Answer>,
@@ -55,10 +55,10 @@ pub enum ResolveError {
         /// The second entry and its module.
         second: String,
     },
-    /// It cannot be a module that this service runs: too large, not a file, out of bounds.
+    /// Verified blocks say that it is no module that this service runs: too large, not a file, out of bounds.
     #[error("{what} is refused ({}): use a module within the bounds", list(.answers))]
     Invalid {
-        /// The target, in canonical form.
+        /// The target, as it was asked for.
         what: String,
         /// What each source said.
         answers: Vec<Answer>,
@@ -95,17 +95,17 @@ impl ResolveError {
 
 impl ResolveError {
     /// The conclusion from what the sources said. That bytes were offered and were wrong outweighs that the others
-    /// had none; a refused module outweighs a missing one.
+    /// had none; a module that verified blocks refuse outweighs both. That a source has too much under that name is its
+    /// word alone, and as good as nothing.
     pub(crate) fn from_misses(what: String, misses: Vec<(Miss, Answer)>) -> Self {
         let any = |is: fn(&Miss) -> bool| misses.iter().any(|(miss, _)| is(miss));
         let invalid = any(|miss| matches!(miss, Miss::Invalid(_)));
         let lied = any(|miss| matches!(miss, Miss::Lied(_)));
-        let too_large = any(|miss| matches!(miss, Miss::TooLarge(_)));
         let answers = misses.into_iter().map(|(_, answer)| answer).collect();
-        match (invalid, lied, too_large) {
-            (true, _, _) | (false, false, true) => Self::Invalid { what, answers },
-            (false, true, _) => Self::Unverified { what, answers },
-            (false, false, false) => Self::NotFound { what, answers },
+        match (invalid, lied) {
+            (true, _) => Self::Invalid { what, answers },
+            (false, true) => Self::Unverified { what, answers },
+            (false, false) => Self::NotFound { what, answers },
         }
     }
 
@@ -129,14 +129,25 @@ impl ResolveError {
         }
     }
 
+    /// What was not found, as it was asked for.
+    pub(crate) fn what(&self) -> &str {
+        match self {
+            Self::NotFound { what, .. }
+            | Self::Unverified { what, .. }
+            | Self::Ambiguous { what, .. }
+            | Self::Invalid { what, .. }
+            | Self::Internal { what } => what,
+        }
+    }
+
     /// Says by which name the module was asked for.
-    pub(crate) fn named_as(mut self, name: &str) -> Self {
+    pub(crate) fn named(mut self, name: String) -> Self {
         match &mut self {
             Self::NotFound { what, .. }
             | Self::Unverified { what, .. }
             | Self::Ambiguous { what, .. }
             | Self::Invalid { what, .. }
-            | Self::Internal { what } => *what = format!("{name} ({what})"),
+            | Self::Internal { what } => *what = name,
         }
         self
     }

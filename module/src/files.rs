@@ -28,6 +28,8 @@ pub(crate) enum Trouble {
     TooLarge,
     /// Its bytes do not have the wanted digest.
     OtherBytes,
+    /// A whole file beside the CID of a DAG, and no known way to cut it leads to that.
+    Incomparable,
     /// The system's answer.
     Io(ErrorKind),
 }
@@ -41,6 +43,9 @@ impl Trouble {
             Self::NotAFile => "not a regular file".to_owned(),
             Self::TooLarge => "larger than allowed".to_owned(),
             Self::OtherBytes => "holds other bytes".to_owned(),
+            Self::Incomparable => {
+                "cannot be compared with the CID: it holds other bytes, or was cut in no usual way".to_owned()
+            }
             Self::Io(kind) => format!("cannot be read ({kind})"),
         }
     }

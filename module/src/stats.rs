@@ -13,9 +13,9 @@ pub struct SourceStats {
     pub absent: u64,
     /// Failed, or let the time pass.
     pub failed: u64,
-    /// Delivered other bytes.
+    /// Delivered other bytes, or more than may be taken and compared.
     pub unverified: u64,
-    /// Delivered something that is refused: too large, or not a file.
+    /// Delivered something verified that is refused: too large, or not a file.
     pub invalid: u64,
     /// Not asked, because it had failed shortly before.
     pub left_out: u64,
@@ -88,11 +88,11 @@ impl Stats {
     pub(crate) fn missed(&self, kind: SourceKind, miss: &Miss) {
         let row = &self.rows[kind.index()];
         let counter = match miss {
-            Miss::Absent(_) => &row.absent,
-            Miss::Failed(_) | Miss::Silent(_) => &row.failed,
+            Miss::Absent(_) | Miss::Unlisted(_) => &row.absent,
+            Miss::Down(_) | Miss::Failed(_) | Miss::Silent(_) => &row.failed,
             Miss::LeftOut(_) => &row.left_out,
-            Miss::Lied(_) => &row.unverified,
-            Miss::TooLarge(_) | Miss::Invalid(_) => &row.invalid,
+            Miss::Lied(_) | Miss::TooLarge(_) => &row.unverified,
+            Miss::Invalid(_) => &row.invalid,
         };
         add(counter, 1);
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -174,7 +175,11 @@ impl Supply {
                 Err(ResolveError::Ambiguous { what, first, second })
             }
             Some(AstClaim::One { want, sha256, said_by }) => {
-                let module = self.bytes(tenant, &want).await.map_err(|error| error.named_as(&what))?;
+                let named = |error: ResolveError| {
+                    let name = format!("{what} ({})", error.what());
+                    error.named(name)
+                };
+                let module = self.bytes(tenant, &want).await.map_err(named)?;
                 match sha256 {
                     Some(stated) if stated != module.sha256 => {
                         let said = format!("{said_by} says another sha256 than the bytes of its CID have");
@@ -201,12 +206,15 @@ impl Supply {
             }
         }
         let (mut outcome, own) = self.shared(tenant, want, Key::Shared(*want)).await;
-        // A source may be left out for who began the fetch and not for this tenant.
-        let left_out = |error: &ResolveError| error.answers().iter().any(|answer| answer.left_out);
-        if !own && outcome.as_ref().is_err_and(left_out) {
+        // A source may be left out for who began the fetch and not for this tenant, or know the CID in this form alone.
+        let name = want.to_string();
+        let differs = |error: &ResolveError| {
+            error.what() != name || error.answers().iter().any(|answer| answer.left_out)
+        };
+        if !own && outcome.as_ref().is_err_and(differs) {
             (outcome, _) = self.shared(tenant, want, Key::Own(tenant.into(), *want)).await;
         }
-        outcome.map_err(|error| error.after_uploads(said))
+        outcome.map_err(|error| error.after_uploads(said).named(name))
     }
 
     /// Asks the shared sources, or waits for who does so already. With it, whether the asking was this call's own.
@@ -219,10 +227,14 @@ impl Supply {
         let start = |flight: Flight| {
             own = true;
             let network = on.clone();
-            self.threads.readers.run(on, move || match inner.find(&owner, &wanted) {
-                ControlFlow::Break(outcome) => flight.land(outcome),
-                ControlFlow::Continue(misses) => {
-                    network.spawn(async move { flight.land(inner.fetch(&owner, &wanted, misses).await) });
+            self.threads.readers.run(on, move || {
+                let asked = Instant::now();
+                match inner.find(&owner, &wanted) {
+                    ControlFlow::Break(outcome) => flight.land(outcome),
+                    ControlFlow::Continue(misses) => {
+                        let rest = async move { inner.find_later(&owner, &wanted, asked, misses).await };
+                        network.spawn(async move { flight.land(rest.await) });
+                    }
                 }
             });
         };
@@ -294,7 +306,7 @@ impl Inner {
     fn file_digest(&self, want: &Want) -> Option<Digest> {
         match want {
             Want::Raw(digest) => Some(*digest),
-            Want::Dag(root) => self.hot.file_of_root(root),
+            Want::Dag(root, _) => self.hot.file_of_root(root),
         }
     }
 
@@ -337,10 +349,36 @@ impl Inner {
                 Err(miss) => self.missed(want, kind, name, miss, &mut misses)?,
             }
         }
-        match self.remote.is_empty() {
-            true => ControlFlow::Break(Err(ResolveError::from_misses(want.to_string(), misses))),
-            false => ControlFlow::Continue(misses),
+        ControlFlow::Continue(misses)
+    }
+
+    /// What takes time: the manifests that may have been written just now, and then the network.
+    async fn find_later(
+        &self,
+        tenant: &str,
+        want: &Want,
+        asked: Instant,
+        mut misses: Vec<Missed>,
+    ) -> Outcome {
+        let unlisted = misses.iter().position(|(miss, _)| matches!(miss, Miss::Unlisted(_)));
+        if let Some(at) = unlisted
+            && let Some(new) = self.manifests.find_new(want, asked).await
+        {
+            let (kind, name) = (self.manifests.kind(), self.manifests.name());
+            match new {
+                Ok(found) => return Ok(self.deliver(tenant, want, kind, found)),
+                Err(miss) => {
+                    misses.remove(at);
+                    if let ControlFlow::Break(outcome) = self.missed(want, kind, name, miss, &mut misses) {
+                        return outcome;
+                    }
+                }
+            }
         }
+        if self.remote.is_empty() {
+            return Err(ResolveError::from_misses(want.to_string(), misses));
+        }
+        self.fetch(tenant, want, misses).await
     }
 
     /// Asks the sources over the network one after the other, for what `misses` have not got.
@@ -369,7 +407,7 @@ impl Inner {
     /// Takes what a shared source delivered into memory.
     fn deliver(&self, tenant: &str, want: &Want, kind: SourceKind, found: Found) -> Arc<Module> {
         self.stats.found(kind, found.module.bytes().len());
-        if let Want::Dag(root) = want {
+        if let Want::Dag(root, _) = want {
             self.hot.learn_root(*root, *found.module.sha256());
         }
         self.hot.keep(tenant, Module::new(&found.module, kind, found.place))

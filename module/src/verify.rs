@@ -130,7 +130,7 @@ impl Collector {
 }
 
 pub(crate) fn too_large(cap: u64) -> Miss {
-    Miss::TooLarge(format!("it is larger than the {cap} bytes allowed"))
+    Miss::TooLarge(format!("offered more than the {cap} bytes allowed"))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What is being asked for, in the two forms that bytes can be verified against.
 //!
 //! A CIDv1 `raw` CID and a sha256 of the bytes are the same wish. CIDv0 and CIDv1 `dag-pb` with the same digest are
-//! the same wish, too. So requests in different words meet in one cache entry and one fetch.
+//! the same wish, too. So requests in different words meet in one cache entry and one fetch. Others are asked in the form
+//! that the CID came in: a gateway, or a folder, may know it by that one alone.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
-use cid::Cid;
 use cid::multihash::Multihash;
+use cid::{Cid, Version};
 use void_api::{CidText, Codec, Target, TargetError};
 
 use crate::verify::Digest;
@@ -16,20 +18,42 @@ const RAW: u64 = 0x55;
 const DAG_PB: u64 = 0x70;
 const SHA2_256: u64 = 0x12;
 
+/// How a `dag-pb` CID is written. No part of what it names: all are equal, and hash alike.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Form {
+    /// `Qm…`
+    V0,
+    /// `bafybei…`
+    #[default]
+    V1,
+}
+
+impl PartialEq for Form {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Form {}
+
+impl Hash for Form {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
 /// Something that bytes can be compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Want {
     /// The bytes have this sha256.
     Raw(Digest),
     /// The bytes are the UnixFS file whose root block has this sha256.
-    Dag(Digest),
+    Dag(Digest, Form),
 }
 
 impl Want {
     /// The digest of the bytes, or of the root block.
     pub(crate) fn digest(&self) -> &Digest {
         match self {
-            Self::Raw(digest) | Self::Dag(digest) => digest,
+            Self::Raw(digest) | Self::Dag(digest, _) => digest,
         }
     }
 
@@ -37,7 +61,7 @@ impl Want {
     pub(crate) fn cid(&self) -> Option<Cid> {
         let codec = match self {
             Self::Raw(_) => RAW,
-            Self::Dag(_) => DAG_PB,
+            Self::Dag(..) => DAG_PB,
         };
         // A 32-byte digest always fits; the Option is what keeps this free of panics.
         Some(Cid::new_v1(codec, Multihash::wrap(SHA2_256, self.digest()).ok()?))
@@ -54,7 +78,7 @@ impl From<&CidText> for Want {
     fn from(cid: &CidText) -> Self {
         match cid.codec() {
             Codec::Raw => Self::Raw(*cid.digest()),
-            Codec::DagPb => Self::Dag(*cid.digest()),
+            Codec::DagPb => Self::Dag(*cid.digest(), if cid.is_v0() { Form::V0 } else { Form::V1 }),
         }
     }
 }
@@ -67,7 +91,10 @@ impl TryFrom<&Cid> for Want {
         let digest = Digest::try_from(cid.hash().digest());
         match (cid.codec(), cid.hash().code(), digest) {
             (RAW, SHA2_256, Ok(digest)) => Ok(Self::Raw(digest)),
-            (DAG_PB, SHA2_256, Ok(digest)) => Ok(Self::Dag(digest)),
+            (DAG_PB, SHA2_256, Ok(digest)) => {
+                let form = if cid.version() == Version::V0 { Form::V0 } else { Form::V1 };
+                Ok(Self::Dag(digest, form))
+            }
             // Never accepted, so the text form's refusal names what is wrong.
             _ => Self::parse(&cid.to_string()),
         }
@@ -78,7 +105,8 @@ impl fmt::Display for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Raw(digest) => CidText::raw(*digest).fmt(f),
-            Self::Dag(digest) => CidText::dag_pb(*digest).fmt(f),
+            Self::Dag(digest, Form::V0) => CidText::v0(*digest).fmt(f),
+            Self::Dag(digest, Form::V1) => CidText::dag_pb(*digest).fmt(f),
         }
     }
 }
@@ -133,10 +161,15 @@ mod tests {
 
     #[test]
     fn v0_and_v1_of_one_digest_are_one_wish() {
-        let v1 = Want::Dag([7; 32]);
+        let v1 = Want::Dag([7; 32], Form::V1);
         let v0 = Cid::new_v0(Multihash::wrap(SHA2_256, &[7; 32]).unwrap()).unwrap();
-        assert_eq!(Want::parse(&v0.to_string()), Ok(v1));
-        assert_eq!(Want::parse(&v1.to_string()), Ok(v1));
+        for text in [v0.to_string(), v1.to_string()] {
+            let want = Want::parse(&text).unwrap();
+            assert_eq!(want, v1);
+            assert_eq!(std::collections::HashSet::from([want, v1]).len(), 1);
+            assert_eq!(want.to_string(), text, "in the form that it came in");
+        }
+        assert_eq!(Want::try_from(&v0).unwrap().to_string(), v0.to_string());
         assert!(Want::parse(&v0.to_string().to_lowercase()).is_err());
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use support::{Gene, by_bytes, digest, fresh, gateway, laid, manifest, put, raw, supply};
+use support::{Gene, by_bytes, digest, fresh, gateway, kubo, laid, manifest, put, raw, supply};
 use void_api::{Reason, Target};
 use void_module::{ResolveError, SourceKind, Supply, UploadError};
 
@@ -328,13 +328,89 @@ async fn an_upload_that_the_disk_changed_is_not_used_and_heals() {
     assert!(supply.resolve("t", &by_bytes(MODULE)).await.is_ok());
 }
 
+/// That it is too large is a source's word, and nobody has verified it: the reason is the same wherever it is said.
 #[tokio::test]
-async fn what_is_too_large_is_refused() {
+async fn what_is_too_large_is_missing_whichever_source_has_it() {
     let (top, mut config) = fresh();
+    supply(config.clone()).upload("default", Bytes::from_static(OTHER)).await.unwrap();
     config.max_file_size = 10;
     let cached = laid(Path::new(&top.path().join("cache")), raw(OTHER).as_str(), "wasm");
     put(&cached, OTHER);
-    let refusal = error(&supply(config), &by_bytes(OTHER)).await;
-    assert_eq!(refusal.reason(), Reason::ModuleInvalid);
-    assert!(cached.exists(), "it is whole, just larger than this service takes");
+    let folder = top.path().join("chimera-output");
+    put(&folder.join("other.wasm"), OTHER);
+    let gene = Gene { name: "other", sha256: Some(digest(OTHER)), ..Gene::default() };
+    put(&folder.join("manifest.json"), manifest(&[gene]));
+    let having: std::collections::HashMap<_, _> = [(raw(OTHER).to_string(), OTHER.to_vec())].into();
+    let node = kubo(having.clone()).await;
+    let server = gateway(having, None).await;
+    config.ipfs_api = Some(node.url.clone());
+    config.gateways = vec![server.url.clone()];
+    let refusal = error(&supply(config.clone()), &by_bytes(OTHER)).await;
+    assert_eq!(refusal.reason(), Reason::ModuleNotFound, "{refusal}");
+    let too_large =
+        ["larger than allowed", "more bytes than allowed, removed", "more than the 10 bytes allowed"];
+    let saying = |answer: &&void_module::Answer| too_large.iter().any(|said| answer.said.contains(said));
+    assert_eq!(refusal.answers().iter().filter(saying).count(), 5, "{refusal}");
+    assert!(!cached.exists(), "a cached file that fails is removed");
+    // One that is too large does not stand in the way of the right one.
+    config.max_file_size = 100;
+    config.manifest_dirs.clear();
+    put(&cached, vec![0; 101]);
+    let module = supply(config).resolve("somebody", &by_bytes(OTHER)).await.unwrap();
+    assert_eq!(module.source, SourceKind::Ipfs);
+    until(async || std::fs::read(&cached).is_ok_and(|bytes| bytes == OTHER)).await;
+}
+
+#[tokio::test]
+async fn a_new_entry_counts_at_once_however_often_was_asked_before() {
+    let (top, mut config) = fresh();
+    // So long that only the look after a miss can be what finds it.
+    config.manifest_recheck = std::time::Duration::from_secs(3600);
+    let folder = top.path().join("chimera-output");
+    let supply = supply(config);
+    let mut genes = Vec::new();
+    for n in 0..10u8 {
+        let (module, ast) = (vec![n; 20], Target::AstHash([n; 32]));
+        assert!(supply.resolve("default", &ast).await.is_err());
+        assert!(supply.resolve("default", &by_bytes(&module)).await.is_err());
+        put(&folder.join(format!("{n}.wasm")), &module);
+        genes.push((n.to_string(), digest(&module), [n; 32]));
+        let listed: Vec<_> = genes
+            .iter()
+            .map(|(name, sha256, ast)| Gene { name, sha256: Some(*sha256), ast: Some(*ast), cid: None })
+            .collect();
+        put(&folder.join("manifest.json"), manifest(&listed));
+        let found = match n % 2 {
+            0 => supply.resolve("default", &ast).await,
+            _ => supply.resolve("default", &by_bytes(&module)).await,
+        };
+        assert_eq!(found.unwrap().bytes, module);
+    }
+}
+
+#[tokio::test]
+async fn who_misses_together_waits_for_one_look() {
+    let (_top, config) = fresh();
+    let supply = supply(config);
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        let targets: Vec<Target> = (0..50u8).map(|n| Target::AstHash([n; 32])).collect();
+        let all = targets.iter().map(|target| supply.resolve("default", target));
+        assert!(futures_util::future::join_all(all).await.iter().all(Result::is_err));
+    }
+    let took = begun.elapsed();
+    // Three waits of at most 50 ms: the first finds no look before it.
+    assert!((140..1500).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_gene_whose_name_is_no_file_name_is_found_by_its_cid() {
+    let (top, config) = fresh();
+    let folder = top.path().join("chimera-output");
+    let cid = raw(MODULE);
+    let gene = Gene { name: "@org/add", cid: Some(cid.as_str()), ast: Some([1; 32]), ..Gene::default() };
+    put(&folder.join("manifest.json"), manifest(&[gene]));
+    put(&laid(&folder, cid.as_str(), "wasm"), MODULE);
+    let module = supply(config).resolve("default", &Target::AstHash([1; 32])).await.unwrap();
+    assert_eq!((module.source, &module.bytes[..]), (SourceKind::Manifest, MODULE));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use support::{Reply, Server, by_bytes, fresh, gateway, kubo, laid, put, raw, supply};
-use void_api::Reason;
+use void_api::{Reason, Target};
 use void_module::{SourceKind, SupplyConfig, SupplyError};
 
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -90,12 +90,12 @@ async fn a_gateway_that_answers_byte_by_byte() {
 
 #[tokio::test]
 async fn a_gateway_that_sends_without_end() {
-    bad(Reply::Forever, Reason::ModuleInvalid, "larger than the 1048576 bytes").await;
+    bad(Reply::Forever, Reason::ModuleNotFound, "offered more than the 1048576 bytes").await;
 }
 
 #[tokio::test]
 async fn a_gateway_that_announces_50_megabytes_too_much() {
-    bad(Reply::Claim(50 << 20), Reason::ModuleInvalid, "larger than").await;
+    bad(Reply::Claim(50 << 20), Reason::ModuleNotFound, "offered more than").await;
 }
 
 #[tokio::test]
@@ -166,17 +166,125 @@ async fn wrong_bytes_from_every_source_are_all_told_and_none_is_used() {
 
 #[tokio::test]
 async fn a_failing_source_is_left_out_for_a_while() {
-    let failing = Server::start(|_| Reply::Status(500)).await;
-    let asked_to_wait = Server::start(|_| Reply::RetryAfter(429, 100)).await;
+    let failing = Server::start(|_| Reply::Status(503)).await;
+    let asked_to_wait = Server::start(|_| Reply::RetryAfter(429, "100".into())).await;
     let (_top, mut config) = fresh();
     config.gateways = vec![failing.url.clone(), asked_to_wait.url.clone()];
     let supply = supply(config);
-    supply.resolve("default", &by_bytes(MODULE)).await.unwrap_err();
+    for n in 0..3 {
+        // Whoever asks, and whatever for: it is the source's own.
+        supply.resolve(&n.to_string(), &by_bytes(&[n])).await.unwrap_err();
+    }
+    assert_eq!((failing.seen().len(), asked_to_wait.seen().len()), (3, 1));
     let error = supply.resolve("default", &by_bytes(MODULE)).await.unwrap_err();
     assert!(error.to_string().contains("left out for 1 s"), "{error}");
     assert!(error.to_string().contains("left out for 100 s"), "{error}");
-    assert_eq!((failing.seen().len(), asked_to_wait.seen().len()), (1, 1));
-    assert_eq!(supply.stats().source(SourceKind::Gateway).left_out, 2);
+    assert_eq!((failing.seen().len(), asked_to_wait.seen().len()), (3, 1));
+    assert_eq!(supply.stats().source(SourceKind::Gateway).left_out, 4);
+}
+
+#[tokio::test]
+async fn one_bad_moment_of_a_source_costs_the_run_that_met_it_alone() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let server = Server::start(move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 => Reply::Status(503),
+        _ => Reply::Bytes(MODULE.to_vec()),
+    })
+    .await;
+    let (_top, mut config) = fresh();
+    config.gateways = vec![server.url.clone()];
+    let supply = supply(config);
+    supply.resolve("default", &by_bytes(MODULE)).await.unwrap_err();
+    assert!(supply.resolve("default", &by_bytes(MODULE)).await.is_ok());
+}
+
+/// A gateway that answers so for whatever it does not have: a tenant that asks for that again and again takes it from itself
+/// alone.
+async fn takes_it_from_itself(reply: Reply, said: &str) {
+    let good: Vec<Vec<u8>> = (0..8u8).map(|n| vec![n; 9]).collect();
+    let has: HashMap<String, Vec<u8>> =
+        good.iter().map(|bytes| (raw(bytes).to_string(), bytes.clone())).collect();
+    let server = Server::start(move |request| {
+        has.get(support::asked_cid(request)).map_or(reply.clone(), |bytes| Reply::Bytes(bytes.clone()))
+    })
+    .await;
+    let (_top, mut config) = fresh();
+    config.fetch_timeout = Duration::from_millis(500);
+    config.max_file_size = 1 << 20;
+    config.gateways = vec![server.url.clone()];
+    let supply = supply(config);
+    let dag = Target::Cid(void_api::CidText::dag_pb(support::digest(OTHER)));
+    let mut left_out = 0;
+    for (n, bytes) in good.iter().enumerate() {
+        // By one name and by different ones, a DAG's and a file's.
+        let target = if n % 2 == 0 { dag.clone() } else { by_bytes(&[n as u8]) };
+        let error = supply.resolve("loud", &target).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ModuleNotFound, "{error}");
+        if error.answers().iter().any(|answer| answer.left_out) {
+            left_out += 1;
+        } else {
+            assert!(error.to_string().contains(said), "{error}");
+        }
+        let module = supply.resolve("quiet", &by_bytes(bytes)).await;
+        assert!(module.is_ok(), "{said}, after {n}: {}", module.unwrap_err());
+    }
+    assert!(left_out >= 3, "the loud one is left out itself, {left_out} times");
+}
+
+#[tokio::test]
+async fn what_a_tenant_asks_for_takes_no_source_from_the_others() {
+    for (reply, said) in [
+        (Reply::Status(500), "answered 500"),
+        (Reply::Status(403), "answered 403"),
+        (Reply::Redirect("http://blocked.example/".into()), "answered 302, a redirect out of its site"),
+        (Reply::Redirect("/round".into()), "redirects without end"),
+        (Reply::Short(vec![7], 100), "broke off"),
+        (Reply::Forever, "offered more than"),
+        (Reply::Claim(50 << 20), "offered more than"),
+        (Reply::RetryAfter(504, "30".into()), "answered 504"),
+    ] {
+        takes_it_from_itself(reply, said).await;
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_where_nobody_is_takes_a_source_from_nobody() {
+    // A name below the gateway's own, as gateways with a subdomain for each CID redirect to; it does not exist.
+    let port = std::sync::Arc::new(std::sync::OnceLock::new());
+    let seen_port = port.clone();
+    let server = Server::start(move |request| {
+        if request.contains(raw(MODULE).as_str()) {
+            return Reply::Bytes(MODULE.to_vec());
+        }
+        Reply::Redirect(format!("http://{}.localhost:{}/", "x".repeat(64), seen_port.get().unwrap()))
+    })
+    .await;
+    let (_, number) = server.host().rsplit_once(':').unwrap();
+    port.set(number.to_owned()).unwrap();
+    let (_top, mut config) = fresh();
+    config.gateways = vec![format!("http://localhost:{number}")];
+    let supply = supply(config);
+    for n in 0..4 {
+        let error = supply.resolve("loud", &by_bytes(&[n])).await.unwrap_err().to_string();
+        assert!(error.contains("redirects to where nobody is") || error.contains("left out"), "{error}");
+    }
+    assert!(supply.resolve("quiet", &by_bytes(MODULE)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_pause_that_a_source_asks_for_counts_as_a_date_too_and_with_a_time_out_for_who_met_it() {
+    let in_a_minute = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(60));
+    for (status, for_all) in [(429, true), (503, true), (504, false), (500, false)] {
+        let after = in_a_minute.clone();
+        let server = Server::start(move |_| Reply::RetryAfter(status, after.clone())).await;
+        let (_top, mut config) = fresh();
+        config.gateways = vec![server.url.clone()];
+        let supply = supply(config);
+        for tenant in ["one", "one", "another"] {
+            supply.resolve(tenant, &by_bytes(MODULE)).await.unwrap_err();
+        }
+        assert_eq!(server.seen().len(), if for_all { 1 } else { 2 }, "{status}: {:?}", server.seen());
+    }
 }
 
 #[tokio::test]
@@ -337,8 +445,10 @@ async fn a_source_that_accepts_no_connection_is_left_out_for_all() {
     config.fetch_timeout = Duration::from_millis(400);
     config.gateways = vec![format!("http://{address}")];
     let supply = supply(config);
-    let first = supply.resolve("one", &by_bytes(MODULE)).await.unwrap_err();
-    assert!(first.to_string().contains("cannot be reached"), "{first}");
+    for n in 0..3 {
+        let error = supply.resolve("one", &by_bytes(&[n])).await.unwrap_err();
+        assert!(error.to_string().contains("cannot be reached"), "{error}");
+    }
     let second = supply.resolve("another", &by_bytes(OTHER)).await.unwrap_err();
     assert!(second.to_string().contains("left out for 1 s"), "{second}");
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use void_tests::{
-    Server, eventually, guest, long_to_compile_module, module_of_many_functions, slow_to_compile_module, wat,
+    Server, Upstream, eventually, guest, long_to_compile_module, module_of_many_functions, sha256_of,
+    slow_to_compile_module, wat,
 };
 
 /// How a module came to grief: the code with which its upload was refused, or the reason with which its run ended.
@@ -245,4 +246,56 @@ fn the_known_answer_for_a_cid() {
         Some("93a44bbb96c751218e4c00d479e4c14358122a389acca16205b1e4d0dc5f9476")
     );
     assert_eq!(info["cid"], "bafkreieturf3xfwhkeqy4taa2r46jqkdlajcuoe2zsqwebnr4tinyx4uoy");
+}
+
+#[test]
+fn a_run_of_a_component_is_refused_as_its_upload_is() {
+    let server = Server::start();
+    let component = b"\0asm\x0d\0\x01\0".as_slice();
+    let refused = server.put_module(component);
+    assert_eq!((refused.status, refused.problem().as_str()), (422, "module_invalid"));
+    let sha256 = sha256_of(component);
+    std::fs::write(server.manifests().join("part.wasm"), component).expect("a file");
+    let manifest = json!({ "genes": [{ "name": "part", "sha256": sha256 }] });
+    std::fs::write(server.manifests().join("manifest.json"), manifest.to_string()).expect("a manifest");
+    // The second time from memory.
+    for _ in 0..2 {
+        let run = server.exec(json!({ "target": { "sha256": sha256 }, "entry": "run" })).wait();
+        run.failed_with("module_invalid");
+        assert!(
+            run.error().contains("this is a component; only core modules are executed"),
+            "{}",
+            run.error()
+        );
+        assert!(!run.error().contains("feature"), "{}", run.error());
+    }
+    all_is_well(&server);
+}
+
+/// What one gateway says that nobody has verified decides nothing: the run ends, and the question about the module is
+/// answered, by the same name, and both tell what each gateway said.
+#[test]
+fn a_gateway_that_lies_about_a_module_does_not_make_it_invalid() {
+    let absent = Upstream::start(|_, to| {
+        to.write_all(b"HTTP/1.1 404 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    });
+    let other = b"HTTP/1.1 200 x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nzz".as_slice();
+    let endless = b"HTTP/1.1 200 x\r\nContent-Length: 1073741824\r\nConnection: close\r\n\r\nx".as_slice();
+    for (lie, code, status, said) in [
+        (other, "module_unverified", 422, "delivered other bytes"),
+        (endless, "module_not_found", 404, "offered more than the 52428800 bytes allowed"),
+    ] {
+        let liar = Upstream::start(move |_, to| to.write_all(lie));
+        let gateways = format!("http://{},http://{}", liar.address, absent.address);
+        let server = Server::builder().env("FNPM_HTTP_GATEWAYS", &gateways).start();
+        let cid = "bafkreibhmtmv24yn2zu7udv53bwwvgrylzhbep2e52p72tly7wjiufzpom";
+        let run = server.run(cid, "add", json!([2, 3]));
+        run.failed_with(code);
+        let asked = server.get(&format!("/v1/modules/{cid}"));
+        assert_eq!((asked.status, asked.problem().as_str()), (status, code), "{}", asked.text());
+        let detail = asked.json()["detail"].as_str().expect("a detail").to_owned();
+        for sentence in [run.error(), &detail] {
+            assert!(sentence.contains(said) && sentence.contains("answered 404"), "{sentence}");
+        }
+    }
 }

@@ -36,7 +36,10 @@ pub(crate) enum AstClaim {
 pub(super) struct Place {
     folder: PathBuf,
     label: String,
-    name: String,
+    /// `<name>.wasm`, where that is a file name.
+    file: Option<String>,
+    /// Of its bytes, where the entry says so.
+    sha256: Option<Digest>,
 }
 
 impl Place {
@@ -48,9 +51,23 @@ impl Place {
         &self.label
     }
 
+    pub(super) fn sha256(&self) -> Option<Digest> {
+        self.sha256
+    }
+
     /// As the cache lays it, or by the gene's name.
-    pub(super) fn files(&self, want: &Want) -> [PathBuf; 2] {
-        [cache::layout(want), PathBuf::from(format!("{}.wasm", self.name))]
+    pub(super) fn files(&self, want: &Want) -> Vec<PathBuf> {
+        let mut files = cache::layouts(want);
+        files.extend(self.file.as_deref().map(PathBuf::from));
+        files
+    }
+
+    /// What [`Place::files`] are, in words.
+    pub(super) fn sought(&self) -> String {
+        match &self.file {
+            Some(file) => format!("{file}, or the file laid out by its CID, is"),
+            None => "the file laid out by its CID (its name is no plain file name) is".to_owned(),
+        }
     }
 }
 
@@ -98,7 +115,8 @@ impl Index {
         let place = || Place {
             folder: listed.folder.to_owned(),
             label: listed.label.to_owned(),
-            name: gene.name.clone(),
+            file: gene.file.clone(),
+            sha256: gene.sha256,
         };
         let by_digest = gene.sha256.map(Want::Raw).filter(|want| *want != gene.want);
         for want in [Some(gene.want), by_digest].into_iter().flatten() {
@@ -152,15 +170,24 @@ fn merge(first: &AstClaim, second: AstClaim) -> AstClaim {
     else {
         return first.clone();
     };
-    let same_bytes = match (sha256, other_sha256) {
-        (Some(one), Some(other)) => one == other,
-        _ => true,
+    let bytes = |want: &Want, stated: &Option<Digest>| match want {
+        Want::Raw(digest) => Some(*digest),
+        Want::Dag(..) => *stated,
     };
-    if want == other_want && same_bytes {
-        return AstClaim::One { want: *want, sha256: sha256.or(*other_sha256), said_by: said_by.clone() };
+    match (bytes(want, sha256), bytes(other_want, other_sha256)) {
+        // The same bytes, whatever their CIDs. The CID of the bytes themselves says so without a walk.
+        (Some(one), Some(other)) if one == other => {
+            let other_is_plain = matches!((want, other_want), (Want::Dag(..), Want::Raw(_)));
+            return if other_is_plain { second } else { first.clone() };
+        }
+        (Some(_), Some(_)) => {}
+        _ if want == other_want => {
+            return AstClaim::One { want: *want, sha256: sha256.or(*other_sha256), said_by: said_by.clone() };
+        }
+        _ => {}
     }
     let says = |who: &str, want: &Want, sha256: &Option<Digest>| match sha256 {
-        Some(sha256) if matches!(want, Want::Dag(_)) => {
+        Some(sha256) if matches!(want, Want::Dag(..)) => {
             format!("{who} says {want} with sha256 {}", hex::encode(sha256))
         }
         _ => format!("{who} says {want}"),
@@ -174,9 +201,10 @@ fn merge(first: &AstClaim, second: AstClaim) -> AstClaim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::want::Form;
 
     fn gene(name: &str, ast: u8, want: Want) -> Gene {
-        Gene { name: name.into(), ast: Some([ast; 32]), want, sha256: None }
+        Gene { name: name.into(), file: None, ast: Some([ast; 32]), want, sha256: None }
     }
 
     fn index(manifests: &[(&str, Manifest)]) -> Index {
@@ -200,5 +228,22 @@ mod tests {
         assert!(second.contains("\"times\" in b/manifest.json"), "{second}");
         assert_eq!(index.places(&same).len(), 3);
         assert_eq!(index.not_listed(), "none of 2 lists it");
+    }
+
+    #[test]
+    fn entries_that_state_the_same_bytes_agree_whatever_their_cids() {
+        let (plain, dag) = (Want::Raw([9; 32]), Want::Dag([1; 32], Form::V1));
+        let stating = |want, sha256| Gene { sha256, ..gene("add", 1, want) };
+        for (one, two) in [(plain, dag), (dag, plain)] {
+            let manifest = |want| Manifest { genes: vec![stating(want, Some([9; 32]))], troubles: vec![] };
+            let index = index(&[("a", manifest(one)), ("b", manifest(two))]);
+            assert!(matches!(index.ast(&[1; 32]), Some(AstClaim::One { want, .. }) if *want == plain));
+        }
+        for other in [None, Some([8; 32])] {
+            let genes = vec![stating(plain, None), stating(dag, other)];
+            let index = index(&[("a", Manifest { genes, troubles: vec![] })]);
+            let Some(AstClaim::Ambiguous { second, .. }) = index.ast(&[1; 32]) else { panic!() };
+            assert_eq!(second.contains("with sha256 0808"), other.is_some(), "{second}");
+        }
     }
 }

@@ -4,6 +4,9 @@
 //! again, and only files whose stamp changed are read. Inotify would answer a little sooner, but it needs a watch
 //! for each folder (which may not exist yet), sees nothing on network and overlay mounts, and can overflow; a look
 //! is a few `stat` calls, and none at all while nobody asks.
+//!
+//! So a changed entry counts after `recheck`, and a new one at once: nothing is said not to be listed before a look that
+//! began after the question.
 
 mod index;
 mod parse;
@@ -13,23 +16,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::answer::{Miss, SourceKind};
 use crate::files::{self, Trouble};
-use crate::source::{Found, Local};
+use crate::source::{Found, Local, blocking};
 use crate::unixfs;
-use crate::verify::Digest;
+use crate::verify::{Digest, sha256};
 use crate::want::Want;
 
+use index::Place;
 pub(crate) use index::{AstClaim, Index};
 use scan::Scan;
 
-/// After a look-up that found nothing the folders are looked at again even if the view is younger than `recheck`,
-/// so that "write a manifest, run it" works at once. This much younger, to bound what misses can cost.
-const RECHECK_MISS: Duration = Duration::from_millis(50);
+/// Between two looks because something is not listed lies this much, which bounds what misses cost. Who comes too early for
+/// the next look waits for it, together with all others.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// The manifests, as last seen.
 #[derive(Clone)]
@@ -40,6 +43,8 @@ pub(crate) struct Manifests {
 struct Inner {
     recheck: Duration,
     max_file: u64,
+    /// Then there is nothing to look at.
+    no_folders: bool,
     /// One look at a time; the others wait for it and use its result.
     turn: tokio::sync::Mutex<()>,
     scan: Mutex<Scan>,
@@ -54,48 +59,70 @@ struct Seen {
 impl Manifests {
     pub(crate) fn new(folders: Vec<PathBuf>, recheck: Duration, max_file: u64) -> Self {
         let seen = Mutex::new(Seen { at: None, index: Arc::default() });
+        let no_folders = folders.is_empty();
         let (turn, scan) = (tokio::sync::Mutex::default(), Mutex::new(Scan::new(folders)));
-        Self { inner: Arc::new(Inner { recheck, max_file, turn, scan, seen }) }
+        Self { inner: Arc::new(Inner { recheck, max_file, no_folders, turn, scan, seen }) }
     }
 
     /// Where the AST hash points, and the index that says so. Runs on any thread.
     pub(crate) async fn ast(&self, on: &Handle, digest: &Digest) -> (Option<AstClaim>, Arc<Index>) {
-        let index = self.current(on, self.inner.recheck).await;
-        if let Some(claim) = index.ast(digest) {
-            return (Some(claim.clone()), index);
+        let asked = Instant::now();
+        let mut index = match self.inner.young() {
+            Some(index) => index,
+            None => self.looked(on, asked).await,
+        };
+        if index.ast(digest).is_none() {
+            index = self.looked(on, asked).await;
         }
-        let index = self.current(on, RECHECK_MISS).await;
         (index.ast(digest).cloned(), index)
     }
 
-    async fn current(&self, on: &Handle, max_age: Duration) -> Arc<Index> {
-        if let Some(index) = self.inner.young(max_age) {
-            return index;
-        }
+    /// A view from after `asked`.
+    async fn looked(&self, on: &Handle, asked: Instant) -> Arc<Index> {
         // On the supply's threads: a new blocking thread inherits the CPUs of the thread that asks for it, and the
         // callers' are pinned.
         let inner = self.inner.clone();
-        match on.spawn(async move { inner.look(max_age).await }).await {
+        match on.spawn(async move { inner.look_after(asked).await }).await {
             Ok(index) => index,
             Err(_) => self.inner.seen.lock().index.clone(),
         }
     }
+
+    /// What is listed since `asked` and was not when [`Local::find`] was called then. `None` where it still is not. Waits
+    /// for a look; on the supply's runtime.
+    pub(crate) async fn find_new(&self, want: &Want, asked: Instant) -> Option<Result<Found, Miss>> {
+        let index = self.inner.look_after(asked).await;
+        if index.places(want).is_empty() {
+            return None;
+        }
+        let (inner, want) = (self.inner.clone(), *want);
+        Some(blocking(move || inner.read(&index, &want)).await)
+    }
 }
 
 impl Inner {
-    fn young(&self, max_age: Duration) -> Option<Arc<Index>> {
+    fn young(&self) -> Option<Arc<Index>> {
         let seen = self.seen.lock();
-        seen.at.is_some_and(|at| at.elapsed() < max_age).then(|| seen.index.clone())
+        seen.at.is_some_and(|at| at.elapsed() < self.recheck).then(|| seen.index.clone())
     }
 
-    async fn look(self: &Arc<Self>, max_age: Duration) -> Arc<Index> {
-        if let Some(index) = self.young(max_age) {
-            return index;
+    fn since(&self, asked: Instant) -> Option<Arc<Index>> {
+        let seen = self.seen.lock();
+        seen.at.is_some_and(|at| at >= asked).then(|| seen.index.clone())
+    }
+
+    async fn look_after(self: &Arc<Self>, asked: Instant) -> Arc<Index> {
+        if self.no_folders {
+            return Arc::default();
         }
         let _turn = self.turn.lock().await;
         // Somebody else may have looked while we waited.
-        if let Some(index) = self.young(max_age) {
+        if let Some(index) = self.since(asked) {
             return index;
+        }
+        let last = self.seen.lock().at;
+        if let Some(next) = last.and_then(|at| at.checked_add(BETWEEN_LOOKS)) {
+            tokio::time::sleep_until(next.into()).await;
         }
         let inner = self.clone();
         // If the look dies, the last view stands.
@@ -103,13 +130,13 @@ impl Inner {
         self.seen.lock().index.clone()
     }
 
-    /// The same, on a thread that may wait.
-    fn look_from_here(&self, max_age: Duration) -> Arc<Index> {
-        if let Some(index) = self.young(max_age) {
+    /// A view not older than `recheck`, on a thread that may wait for a look.
+    fn view(&self) -> Arc<Index> {
+        if let Some(index) = self.young() {
             return index;
         }
         let _turn = self.turn.blocking_lock();
-        if let Some(index) = self.young(max_age) {
+        if let Some(index) = self.young() {
             return index;
         }
         self.look_now();
@@ -130,42 +157,51 @@ impl Inner {
         let mut tried = Vec::new();
         let mut other_bytes = false;
         for place in index.places(want) {
+            let mut troubles = Vec::new();
             for file in place.files(want) {
                 match self.read_file(place.folder(), &file, want) {
-                    Ok(mut found) => {
+                    Ok(Ok(mut found)) => {
                         found.place = Some(place.label().to_owned());
                         return Ok(found);
                     }
+                    Ok(Err(why)) => return Err(Miss::Invalid(why)),
+                    Err(Trouble::Absent) => {}
                     Err(trouble) => {
-                        other_bytes |= trouble == Trouble::OtherBytes;
-                        tried.push(format!("{} {}", file.display(), trouble.said()));
+                        other_bytes |= matches!(trouble, Trouble::OtherBytes | Trouble::Incomparable);
+                        troubles.push(format!("{} {}", file.display(), self.said(trouble, place, &file)));
                     }
                 }
             }
-            let last = tried.pop().unwrap_or_default();
-            tried.push(format!("{last} beside {}", place.label()));
+            if troubles.is_empty() {
+                troubles.push(format!("{} not there", place.sought()));
+            }
+            tried.push(format!("{} beside {}", troubles.join(" and "), place.label()));
         }
         let said = format!("listed, but {}", tried.join(", "));
         Err(if other_bytes { Miss::Lied(said) } else { Miss::Absent(said) })
     }
 
-    fn read_file(&self, folder: &Path, file: &Path, want: &Want) -> Result<Found, Trouble> {
+    fn read_file(&self, folder: &Path, file: &Path, want: &Want) -> Result<Result<Found, String>, Trouble> {
         match want {
             Want::Raw(digest) => {
-                files::read_verified(folder, file, self.max_file, digest).map(|(module, _)| module.into())
+                let read = files::read_verified(folder, file, self.max_file, digest);
+                read.map(|(module, _)| Ok(module.into()))
             }
-            Want::Dag(_) => {
-                let (bytes, _) = files::read_whole(folder, file, unixfs::fetch_cap(self.max_file))?;
-                let bytes = Bytes::from(bytes);
-                if file.extension().is_some_and(|kind| kind == "car") {
-                    return unixfs::from_car(want, bytes, self.max_file).map_err(|_| Trouble::OtherBytes);
-                }
-                if bytes.len() as u64 > self.max_file {
-                    return Err(Trouble::TooLarge);
-                }
-                unixfs::from_bytes(want, &bytes).ok_or(Trouble::OtherBytes)
-            }
+            Want::Dag(..) => unixfs::from_file(want, folder, file, self.max_file).map(|(found, _)| found),
         }
+    }
+
+    /// What trouble with a file means. The manifest's word for its sha256 makes it no file of that CID: the CID decides what
+    /// is run, and whoever means the bytes can say so.
+    fn said(&self, trouble: Trouble, place: &Place, file: &Path) -> String {
+        let stated = place.sha256().filter(|_| trouble == Trouble::Incomparable);
+        let read = || files::read_whole(place.folder(), file, self.max_file);
+        if stated.is_some_and(|stated| read().is_ok_and(|(bytes, _)| sha256(&bytes) == stated)) {
+            return "has the sha256 that is listed, but cannot be compared with the CID, since it was cut in no usual way: \
+                    name it by that sha256"
+                .to_owned();
+        }
+        trouble.said()
     }
 }
 
@@ -179,12 +215,9 @@ impl Local for Manifests {
     }
 
     fn find(&self, want: &Want) -> Result<Found, Miss> {
-        let mut index = self.inner.look_from_here(self.inner.recheck);
+        let index = self.inner.view();
         if index.places(want).is_empty() {
-            index = self.inner.look_from_here(RECHECK_MISS);
-        }
-        if index.places(want).is_empty() {
-            return Err(Miss::Absent(index.not_listed()));
+            return Err(Miss::Unlisted(index.not_listed()));
         }
         self.inner.read(&index, want)
     }

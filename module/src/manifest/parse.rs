@@ -1,10 +1,12 @@
 //! The text of a `manifest.json`, bounded: `{version, createdAt, genes: [{name, sha256, cid, astHash, …}]}`.
 //!
 //! Fields that are not needed here are skipped, whatever they hold. A gene whose values cannot be used is left out
-//! and told about; text that is not such a manifest is refused whole. Errors never repeat the text.
+//! and told about; text that is not such a manifest is refused whole. Errors never repeat the text. An empty value is as
+//! good as none.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::verify::Digest;
 use crate::want::{Want, parse_digest};
@@ -20,6 +22,8 @@ const MAX_NAME: usize = 250;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gene {
     pub(super) name: String,
+    /// `<name>.wasm`, where that is a file name that stays in its folder.
+    pub(super) file: Option<String>,
     pub(super) ast: Option<Digest>,
     /// What it names: its CID, or else the sha256 of its bytes.
     pub(super) want: Want,
@@ -70,8 +74,10 @@ impl<'de> Deserialize<'de> for Genes {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Manifest, A::Error> {
                 let mut manifest = Manifest::default();
                 for number in 1..=MAX_GENES {
-                    let Some(entry) = seq.next_element::<Entry>()? else { return Ok(manifest) };
-                    match gene(entry) {
+                    let Some(entry) = seq.next_element::<&RawValue>()? else { return Ok(manifest) };
+                    // By itself, so that one of another form does not take the others along.
+                    let entry = serde_json::from_str(entry.get());
+                    match entry.map_err(|_| "it has another form than a gene's".to_owned()).and_then(gene) {
                         Ok(gene) => manifest.genes.push(gene),
                         Err(why) if manifest.troubles.len() < MAX_TROUBLES => {
                             manifest.troubles.push(format!("gene {number} is left out: {why}"));
@@ -102,19 +108,22 @@ pub(super) fn parse(text: &[u8]) -> Result<Manifest, String> {
 }
 
 fn gene(entry: Entry) -> Result<Gene, String> {
-    let name = entry.name.filter(|name| !name.is_empty()).ok_or("it has no name")?;
-    if !harmless(&name) {
-        return Err("its name is no plain file name".to_owned());
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let name = given(entry.name).ok_or("it has no name")?;
+    if name.len() > MAX_NAME {
+        return Err("its name is too long".to_owned());
     }
-    let sha256 = match entry.sha256 {
+    // A name such as `@org/add` is no file's. Its module may still be found by its CID.
+    let file = harmless(&name).then(|| format!("{name}.wasm"));
+    let sha256 = match given(entry.sha256) {
         Some(text) => Some(parse_digest(&text).ok_or("its sha256 is not 64 hex digits")?),
         None => None,
     };
-    let ast = match entry.ast_hash {
+    let ast = match given(entry.ast_hash) {
         Some(text) => Some(parse_digest(&text).ok_or("its astHash is not sha256: and 64 hex digits")?),
         None => None,
     };
-    let want = match (entry.cid, sha256) {
+    let want = match (given(entry.cid), sha256) {
         (Some(cid), _) => Want::parse(&cid).map_err(|why| format!("its CID is refused: {why}"))?,
         (None, Some(digest)) => Want::Raw(digest),
         (None, None) => return Err("it has neither a CID nor a sha256".to_owned()),
@@ -124,13 +133,13 @@ fn gene(entry: Entry) -> Result<Gene, String> {
     {
         return Err("its CID and its sha256 name different bytes".to_owned());
     }
-    Ok(Gene { name, ast, want, sha256 })
+    Ok(Gene { name, file, ast, want, sha256 })
 }
 
 /// Whether `<name>.wasm` is a file name that stays in its folder.
 fn harmless(name: &str) -> bool {
     let bad = |c: char| c == '/' || c == '\\' || c.is_control();
-    name.len() <= MAX_NAME && name != "." && name != ".." && !name.contains(bad)
+    name != "." && name != ".." && !name.contains(bad)
 }
 
 #[cfg(test)]
@@ -151,9 +160,40 @@ mod tests {
                "astHash":"sha256:{SHA}","more":[{{}}]"#
         ));
         let digest = parse_digest(SHA).unwrap();
-        let gene =
-            Gene { name: "add".into(), ast: Some(digest), want: Want::Raw(digest), sha256: Some(digest) };
+        let gene = Gene {
+            name: "add".into(),
+            file: Some("add.wasm".into()),
+            ast: Some(digest),
+            want: Want::Raw(digest),
+            sha256: Some(digest),
+        };
         assert_eq!(read, Manifest { genes: vec![gene], troubles: vec![] });
+    }
+
+    #[test]
+    fn a_name_that_is_no_file_name_costs_the_file_by_that_name_alone() {
+        for name in ["@org/add", "../add", "..", r"a\\b", r"a\u0000b"] {
+            let read = one(&format!(r#""name":"{name}","cid":"{CID}""#));
+            assert!(read.genes[0].file.is_none() && read.troubles.is_empty(), "{name}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_empty_is_absent() {
+        let read = one(&format!(r#""name":"add","sha256":"{SHA}","cid":"","astHash":"""#));
+        assert_eq!((read.genes[0].ast, read.genes[0].want), (None, Want::Raw(parse_digest(SHA).unwrap())));
+    }
+
+    #[test]
+    fn a_gene_of_another_form_is_left_out_alone() {
+        let good = format!(r#"{{"name":"add","cid":"{CID}"}}"#);
+        for bad in
+            [r#""secret""#, "5", r#"{"name":5}"#, r#"{"name":"x","cid":{}}"#, r#"{"name":"x","name":"y"}"#]
+        {
+            let read = parse(format!(r#"{{"genes":[{bad},{good}]}}"#).as_bytes()).unwrap();
+            assert_eq!(read.genes.len(), 1, "{bad}");
+            assert_eq!(read.troubles, ["gene 1 is left out: it has another form than a gene's"]);
+        }
     }
 
     #[test]
@@ -161,11 +201,7 @@ mod tests {
         let long = "x".repeat(300);
         for (fields, why) in [
             (format!(r#""cid":"{CID}""#), "no name"),
-            (format!(r#""name":"../add","cid":"{CID}""#), "plain file name"),
-            (format!(r#""name":"..","cid":"{CID}""#), "plain file name"),
-            (format!(r#""name":"a\\b","cid":"{CID}""#), "plain file name"),
-            (format!(r#""name":"a\u0000b","cid":"{CID}""#), "plain file name"),
-            (format!(r#""name":"{long}","cid":"{CID}""#), "plain file name"),
+            (format!(r#""name":"{long}","cid":"{CID}""#), "too long"),
             (r#""name":"add""#.to_owned(), "neither"),
             (r#""name":"add","cid":"nonsense""#.to_owned(), "not a CID"),
             (r#""name":"add","sha256":"abc""#.to_owned(), "64 hex"),
@@ -178,8 +214,7 @@ mod tests {
 
     #[test]
     fn text_that_is_no_manifest_is_refused_without_repeating_it() {
-        for text in ["", "secret", "[]", "{}", r#"{"genes":{}}"#, r#"{"genes":["secret"]}"#, r#"{"genes":[]"#]
-        {
+        for text in ["", "secret", "[]", "{}", r#"{"genes":{}}"#, r#"{"genes":"secret"}"#, r#"{"genes":[]"#] {
             let refusal = parse(text.as_bytes()).unwrap_err();
             assert!(!refusal.contains("secret"), "{refusal}");
         }

@@ -1,6 +1,6 @@
 //! Looking at the manifest folders: which manifests there are, and which have changed since the last look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ pub(super) struct Scan {
     /// Each with the name it has in answers.
     folders: Vec<(PathBuf, String)>,
     known: BTreeMap<PathBuf, Known>,
+    /// Folders that are not looked into, as the log says already.
+    told: BTreeSet<PathBuf>,
 }
 
 impl Scan {
@@ -66,7 +68,7 @@ impl Scan {
             }
             named.push((folder, name));
         }
-        Self { folders: named, known: BTreeMap::new() }
+        Self { folders: named, known: BTreeMap::new(), told: BTreeSet::new() }
     }
 
     /// Looks at all folders. Returns a new index if anything changed.
@@ -88,25 +90,38 @@ impl Scan {
     }
 
     /// The manifest folders and the folders in them, in a fixed order.
-    fn candidates(&self) -> Vec<(PathBuf, String)> {
+    fn candidates(&mut self) -> Vec<(PathBuf, String)> {
         let mut all = Vec::new();
+        let mut passed_over = BTreeSet::new();
         for (folder, label) in &self.folders {
             all.push((folder.clone(), format!("{label}/{FILE}")));
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-            // A link to a folder is no folder here: it may lead out.
-            let mut below: Vec<_> = entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.file_name())
-                .collect();
+            let mut below = Vec::new();
+            for entry in entries {
+                let Ok(kind) = entry.file_type() else { continue };
+                if kind.is_dir() {
+                    below.push(entry.file_name());
+                } else if kind.is_symlink() && entry.path().is_dir() {
+                    // It may lead out, so it is no folder here.
+                    if !self.told.contains(&entry.path()) {
+                        tracing::warn!(folder = %entry.path().display(), "a link to a folder is not looked into for manifests: name its target in FNPM_MANIFEST_DIRS");
+                    }
+                    passed_over.insert(entry.path());
+                }
+            }
             below.sort_unstable();
             if below.len() > MAX_BELOW {
-                tracing::warn!(folder = %folder.display(), "more than {MAX_BELOW} folders here: the rest is not looked into");
+                if !self.told.contains(folder) {
+                    tracing::warn!(folder = %folder.display(), "more than {MAX_BELOW} folders here: the rest is not looked into");
+                }
+                passed_over.insert(folder.clone());
                 below.truncate(MAX_BELOW);
             }
             for name in below {
                 all.push((folder.join(&name), format!("{label}/{}/{FILE}", name.to_string_lossy())));
             }
         }
+        self.told = passed_over;
         all
     }
 

@@ -1,11 +1,11 @@
 //! The HTTP client of the remote sources: no proxy, no cookies, no decompression, redirects within the site only,
 //! bodies bounded and hashed as they arrive.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 use super::Refusal;
@@ -26,7 +26,8 @@ pub(super) fn build(timeout: Duration) -> Option<Client> {
         .no_deflate()
         // A source that accepts no connection for so long is at fault itself, whatever is asked of it.
         .connect_timeout(timeout / 2)
-        .redirect(Policy::custom(follow))
+        // Followed by hand, within the site: see `send`.
+        .redirect(Policy::none())
         .pool_max_idle_per_host(4)
         .user_agent(concat!("void-wasm/", env!("CARGO_PKG_VERSION")))
         .build();
@@ -35,14 +36,6 @@ pub(super) fn build(timeout: Duration) -> Option<Client> {
 
 /// A redirect may lead to the same host or one below it (`ipfs.example` → `<cid>.ipfs.example`), and from http to
 /// https. Anything else would let a gateway send this machine to addresses that its operator never named.
-fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("too many redirects");
-    }
-    let within = attempt.previous().first().is_some_and(|first| within_site(first, attempt.url()));
-    if within { attempt.follow() } else { attempt.stop() }
-}
-
 fn within_site(first: &Url, next: &Url) -> bool {
     let (Some(home), Some(host)) = (first.host_str(), next.host_str()) else { return false };
     let below = first.domain().is_some() && host.strip_suffix(home).is_some_and(|rest| rest.ends_with('.'));
@@ -54,42 +47,78 @@ fn within_site(first: &Url, next: &Url) -> bool {
     scheme && (host == home || below)
 }
 
-/// Sends a request and takes a 200. What other statuses mean is the same for all sources; `absent` are those by
-/// which this one says "I do not have it".
+/// Sends a request, follows redirects within the site, and takes a 200. What other statuses mean is the same for all
+/// sources; `absent` are those by which this one says "I do not have it".
 pub(super) async fn send(request: RequestBuilder, absent: &[u16]) -> Result<Response, Refusal> {
-    let response = request.send().await.map_err(|error| broken(&error))?;
+    let (client, request) = request.build_split();
+    let mut request = request.map_err(|error| broken(&error))?;
+    let home = request.url().clone();
+    let mut redirects = 0;
+    let response = loop {
+        // Without a body there is always a copy.
+        let copy = request.try_clone();
+        let sent = client.execute(request).await;
+        let response = match sent {
+            Ok(response) => response,
+            // It was there, and where it leads to depends on what was asked for.
+            Err(error) if redirects > 0 && error.is_connect() => {
+                return Err(Miss::Failed("redirects to where nobody is".to_owned()).into());
+            }
+            Err(error) => return Err(broken(&error)),
+        };
+        let Some(next) = target(&response).filter(|next| within_site(&home, next)) else { break response };
+        redirects += 1;
+        let Some(mut again) = copy.filter(|_| redirects <= MAX_REDIRECTS) else {
+            return Err(Miss::Failed("redirects without end".to_owned()).into());
+        };
+        *again.url_mut() = next;
+        request = again;
+    };
     let status = response.status();
     if status == StatusCode::OK {
         return Ok(response);
     }
     let said = format!("answered {}", status.as_u16());
-    let pause = retry_after(&response);
     let miss = match status.as_u16() {
         status if absent.contains(&status) => Miss::Absent(said),
         300..=399 => Miss::Failed(format!("{said}, a redirect out of its site")),
         // Gateways answer so when nobody gives them the content in time.
         408 | 504 | 524 => Miss::Silent(said),
+        // By their definition words about the source, whatever is asked of it. Any other may be about the content.
+        429 | 503 => Miss::Down(said),
         _ => Miss::Failed(said),
     };
-    Err(Refusal { miss, status: Some(status.as_u16()), pause })
+    Err(Refusal { miss, status: Some(status.as_u16()), pause: retry_after(&response, SystemTime::now()) })
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// Where a redirect leads.
+fn target(response: &Response) -> Option<Url> {
+    let follow = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+    let to = response.headers().get(LOCATION).filter(|_| follow)?.to_str().ok()?;
+    response.url().join(to).ok()
+}
+
+fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+    pause(response.headers().get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date.
+fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    // One that is over asks for nothing.
+    Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
 }
 
 fn broken(error: &reqwest::Error) -> Refusal {
-    let said = if error.is_redirect() {
-        "redirects without end"
-    } else if error.is_connect() {
-        "cannot be reached"
+    if error.is_connect() {
+        Miss::Down("cannot be reached".to_owned()).into()
     } else if error.is_timeout() {
-        return Miss::Silent("did not answer in time".to_owned()).into();
+        Miss::Silent("did not answer in time".to_owned()).into()
     } else {
-        "broke off"
-    };
-    Miss::Failed(said.to_owned()).into()
+        Miss::Failed("broke off".to_owned()).into()
+    }
 }
 
 /// Reads a body of at most `cap` bytes that is to have the digest `want`.
@@ -124,12 +153,31 @@ pub(super) async fn unverified(mut response: Response, cap: u64) -> Result<Bytes
 
 /// The refusal of a source without a client.
 pub(super) fn no_client() -> Refusal {
-    Miss::Failed("cannot be asked: this machine has no usable TLS certificates".to_owned()).into()
+    Miss::Down("cannot be asked: this machine has no usable TLS certificates".to_owned()).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_a_date() {
+        // 1994-11-06 08:49:37 UTC, the example of RFC 9110, 5.6.7, in its three forms.
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 30);
+        for text in [
+            "30",
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(pause(text, now), Some(Duration::from_secs(30)), "{text}");
+        }
+        let over = now + Duration::from_secs(60);
+        assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT", over), Some(Duration::ZERO));
+        for text in ["", "-1", "soon", "1.5"] {
+            assert_eq!(pause(text, now), None, "{text}");
+        }
+    }
 
     #[test]
     fn redirects_stay_within_the_site() {

@@ -9,7 +9,7 @@ use reqwest::{Client, Url};
 
 use super::kubo::base;
 use super::{Protocol, Refusal, client, walk};
-use crate::answer::SourceKind;
+use crate::answer::{Miss, SourceKind};
 use crate::car;
 use crate::error::SupplyError;
 use crate::source::{Found, blocking};
@@ -23,9 +23,17 @@ const CAR: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
 /// Not there, gone, or withheld by law.
 const ABSENT: [u16; 3] = [404, 410, 451];
 /// Answers to a request for a CAR that are about the gateway or the content, and not about the form: too slow, too many
-/// requests, withheld, overloaded. After any other (400, 404, 406, 410, 501, a redirect) the blocks may still be had
-/// one by one.
+/// requests, withheld, overloaded. After any other (400, 404, 406, 410, 501, a redirect), and after one that breaks off,
+/// the blocks may still be had one by one.
 const FINAL: [u16; 6] = [408, 429, 451, 503, 504, 524];
+
+impl Refusal {
+    /// Whether a refused request for a CAR leaves no hope for one of a block.
+    fn ends_it(&self) -> bool {
+        matches!(self.miss, Miss::Down(_) | Miss::Silent(_))
+            || self.status.is_some_and(|status| FINAL.contains(&status))
+    }
+}
 
 /// What came of a request for a CAR.
 enum Car {
@@ -33,6 +41,8 @@ enum Car {
     File(Found),
     /// The root block alone.
     Root(Block),
+    /// One that lacks blocks or has wrong ones.
+    Spoilt(Miss),
     /// No CAR.
     None,
 }
@@ -84,12 +94,16 @@ impl Gateway {
     /// anything else.
     async fn car(&self, want: &Want) -> Result<Car, Refusal> {
         let request = self.request(want, "format=car&dag-scope=entity", CAR)?;
-        let response = match client::send(request, &ABSENT).await {
-            Ok(response) => response,
-            Err(Refusal { status: Some(status), .. }) if !FINAL.contains(&status) => return Ok(Car::None),
-            Err(refusal) => return Err(refusal),
+        let cap = unixfs::fetch_cap(self.max_file);
+        let body = match client::send(request, &ABSENT).await {
+            Ok(response) => client::unverified(response, cap).await,
+            Err(refusal) => Err(refusal),
         };
-        let body = client::unverified(response, unixfs::fetch_cap(self.max_file)).await?;
+        let body = match body {
+            Ok(body) => body,
+            Err(refusal) if refusal.ends_it() => return Err(refusal),
+            Err(_) => return Ok(Car::None),
+        };
         if body.len() as u64 <= MAX_BLOCK
             && let Some(root) = Block::check(body.clone(), want.digest())
         {
@@ -99,17 +113,28 @@ impl Gateway {
             return Ok(Car::None);
         }
         let (want, max_file) = (*want, self.max_file);
-        blocking(move || unixfs::from_car(&want, body, max_file)).await.map(Car::File).map_err(Refusal::from)
+        match blocking(move || unixfs::from_car(&want, body, max_file)).await {
+            Ok(found) => Ok(Car::File(found)),
+            Err(miss @ Miss::Invalid(_)) => Err(miss.into()),
+            // Cut short, as gateways do that find in the middle that they lack a block; or broken.
+            Err(miss) => Ok(Car::Spoilt(miss)),
+        }
     }
 
     /// The file under a root block: in one answer, or block by block.
     async fn dag(&self, want: &Want) -> Result<Found, Refusal> {
-        let root = match self.car(want).await? {
+        let (root, spoilt) = match self.car(want).await? {
             Car::File(found) => return Ok(found),
-            Car::Root(root) => Some(root),
-            Car::None => None,
+            Car::Root(root) => (Some(root), None),
+            Car::Spoilt(miss) => (None, Some(miss)),
+            Car::None => (None, None),
         };
-        walk::walk(want, root, self.max_file, |want| self.block(want)).await
+        let walked = walk::walk(want, root, self.max_file, |want| self.block(want)).await;
+        match (walked, spoilt) {
+            // That it lied before weighs more than that it has no blocks to give.
+            (Err(Refusal { miss: Miss::Absent(_), .. }), Some(lie @ Miss::Lied(_))) => Err(lie.into()),
+            (walked, _) => walked,
+        }
     }
 }
 
@@ -126,7 +151,7 @@ impl Protocol for Gateway {
         Box::pin(async move {
             match want {
                 Want::Raw(_) => Ok(self.bytes(want, self.max_file).await?.into()),
-                Want::Dag(_) => self.dag(want).await,
+                Want::Dag(..) => self.dag(want).await,
             }
         })
     }

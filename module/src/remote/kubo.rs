@@ -24,19 +24,14 @@ pub(crate) struct Kubo {
 }
 
 impl Kubo {
-    /// `address` is a URL or a multiaddr.
+    /// `address` is a URL.
     pub(crate) fn new(address: &str, max_file: u64, timeout: Duration) -> Result<Self, SupplyError> {
         let refusal = || SupplyError::BadAddress {
             variable: "FNPM_IPFS_API",
             value: address.to_owned(),
-            accepted: "a Kubo RPC address such as http://127.0.0.1:5001 or /ip4/127.0.0.1/tcp/5001",
+            accepted: "a Kubo RPC address such as http://127.0.0.1:5001",
         };
-        let text = if address.starts_with('/') {
-            from_multiaddr(address).ok_or_else(refusal)?
-        } else {
-            address.to_owned()
-        };
-        let mut url = base(&text).ok_or_else(refusal)?;
+        let mut url = base(address).ok_or_else(refusal)?;
         let path = url.path().trim_end_matches('/').trim_end_matches("/api/v0").to_owned();
         url.set_path(&format!("{path}/api/v0/block/get"));
         Ok(Self { url, client: client::build(timeout), max_file })
@@ -69,7 +64,7 @@ impl Protocol for Kubo {
         Box::pin(async move {
             match want {
                 Want::Raw(_) => Ok(self.bytes(want, self.max_file).await?.into()),
-                Want::Dag(_) => walk::walk(want, None, self.max_file, |want| self.block(want)).await,
+                Want::Dag(..) => walk::walk(want, None, self.max_file, |want| self.block(want)).await,
             }
         })
     }
@@ -84,40 +79,16 @@ pub(super) fn base(text: &str) -> Option<Url> {
     (web && bare && open).then_some(url)
 }
 
-/// `/ip4/127.0.0.1/tcp/5001`, also with ip6, dns, dns4 or dns6, and `/http` or `/https` at the end.
-fn from_multiaddr(address: &str) -> Option<String> {
-    let mut parts = address.strip_prefix('/')?.trim_end_matches('/').split('/');
-    let (kind, host) = (parts.next()?, parts.next()?);
-    let host = match kind {
-        "ip4" | "dns" | "dns4" | "dns6" => host.to_owned(),
-        "ip6" => format!("[{host}]"),
-        _ => return None,
-    };
-    if parts.next()? != "tcp" {
-        return None;
-    }
-    let port: u16 = parts.next()?.parse().ok()?;
-    let scheme = match (parts.next(), parts.next()) {
-        (None | Some("http"), None) => "http",
-        (Some("https"), None) => "https",
-        _ => return None,
-    };
-    Some(format!("{scheme}://{host}:{port}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn addresses_in_both_forms() {
+    fn addresses_with_and_without_their_path() {
         let url = |text: &str| Kubo::new(text, 1, Duration::from_secs(1)).map(|kubo| kubo.url.to_string());
         for (given, path) in [
             ("http://127.0.0.1:5001", "http://127.0.0.1:5001/api/v0/block/get"),
             ("http://127.0.0.1:5001/api/v0/", "http://127.0.0.1:5001/api/v0/block/get"),
-            ("/ip4/127.0.0.1/tcp/5001", "http://127.0.0.1:5001/api/v0/block/get"),
-            ("/ip6/::1/tcp/5001/http", "http://[::1]:5001/api/v0/block/get"),
-            ("/dns4/node.example/tcp/443/https", "https://node.example/api/v0/block/get"),
         ] {
             assert_eq!(url(given).unwrap(), path);
         }

@@ -72,11 +72,13 @@ impl<P: Protocol> Remote<P> {
         match &refusal.miss {
             // The answer of a healthy source. A DAG out of bounds is the DAG's fault: its blocks were verified.
             Miss::Absent(_) | Miss::Invalid(_) => self.cooling.answered(tenant),
-            // Other bytes may be what is kept there under that one name, and a tenant chooses what is asked for.
-            Miss::Silent(_) | Miss::Lied(_) => self.cooling.unhelpful(Instant::now(), tenant),
-            Miss::Failed(_) => self.cooling.failed(Instant::now(), refusal.pause),
-            // A large module may well be there; that alone says nothing about the source.
-            Miss::TooLarge(_) | Miss::LeftOut(_) => {}
+            Miss::Down(_) => self.cooling.failed(Instant::now(), refusal.pause),
+            // It may be so for that one name, and a tenant chooses what is asked for.
+            Miss::Failed(_) | Miss::Silent(_) | Miss::Lied(_) | Miss::TooLarge(_) => {
+                self.cooling.unhelpful(Instant::now(), tenant, refusal.pause);
+            }
+            // Never a remote source's.
+            Miss::LeftOut(_) | Miss::Unlisted(_) => {}
         }
         Err(refusal.miss)
     }

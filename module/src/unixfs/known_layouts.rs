@@ -40,7 +40,7 @@ struct Node {
 
 /// Takes the bytes if one of the known ways to cut them leads to `root`.
 pub(crate) fn from_bytes(root: &Want, bytes: &Bytes) -> Option<Found> {
-    let Want::Dag(root) = root else { return None };
+    let Want::Dag(root, _) = root else { return None };
     for chunk in CHUNKS {
         for form in [Form::RawLeaves, Form::V0, Form::V1] {
             let leaves: Vec<Node> = bytes.chunks(chunk).map(|piece| leaf(piece, form)).collect();

@@ -9,7 +9,7 @@ use super::pb;
 use crate::answer::Miss;
 use crate::car;
 use crate::source::Found;
-use crate::verify::{Block, Verified, too_large};
+use crate::verify::{Block, Verified};
 use crate::want::Want;
 
 /// Levels below the root. Balanced DAGs of the largest module have 2 or 3; the rest is for trickle DAGs.
@@ -73,7 +73,7 @@ impl Walk {
         }
         self.block_bytes += block.bytes().len() as u64;
         if self.block_bytes > super::fetch_cap(self.max_file) {
-            return Err(too_large(self.max_file));
+            return Err(Miss::Invalid(format!("it has more than the {} bytes allowed", self.max_file)));
         }
         self.blocks.push((*want, block.bytes().clone()));
         self.known.insert(*want, block.clone());
@@ -94,7 +94,7 @@ impl Walk {
                 self.check_size(pending, block.bytes().len() as u64)?;
                 self.append(block.bytes())
             }
-            Want::Dag(_) => {
+            Want::Dag(..) => {
                 let node = pb::parse(block.bytes()).map_err(Miss::Invalid)?;
                 self.check_size(pending, node.size)?;
                 self.append(&node.data)?;
@@ -154,10 +154,11 @@ impl Walk {
 mod tests {
     use super::*;
     use crate::verify::sha256;
+    use crate::want::Form;
     use proptest::prelude::*;
 
     fn fed(bytes: Vec<u8>, max_file: u64) -> Result<Walk, Miss> {
-        let want = Want::Dag(sha256(&bytes));
+        let want = Want::Dag(sha256(&bytes), Form::V1);
         let block = Block::check(Bytes::from(bytes), want.digest()).unwrap();
         let mut walk = Walk::new(want, max_file);
         walk.feed(&want, &block).map(|()| walk)

@@ -20,7 +20,7 @@ pub(crate) enum Reply {
     Bytes(Vec<u8>),
     Html(String),
     Status(u16),
-    RetryAfter(u16, u64),
+    RetryAfter(u16, String),
     Redirect(String),
     /// Says nothing.
     Hang,
@@ -260,7 +260,7 @@ impl Vector {
         Cid::try_from(self.cid.as_str()).unwrap().into_v1().unwrap().to_string()
     }
 
-    /// Its blocks by CIDv1.
+    /// Its blocks by the CIDs under which the CAR has them.
     pub(crate) fn blocks(&self) -> HashMap<String, Vec<u8>> {
         blocks_of(&self.car_bytes())
     }
@@ -289,7 +289,7 @@ pub(crate) fn blocks_of(car: &[u8]) -> HashMap<String, Vec<u8>> {
         let mut section = &rest[..size];
         rest = &rest[size..];
         let cid = Cid::read_bytes(&mut section).unwrap();
-        blocks.insert(cid.into_v1().unwrap().to_string(), section.to_vec());
+        blocks.insert(cid.to_string(), section.to_vec());
     }
     blocks
 }

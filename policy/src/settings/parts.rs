@@ -300,7 +300,7 @@ pub struct Supply {
     pub manifest_dirs: Vec<PathBuf>,
     /// `FNPM_CACHE_DIR`, default `~/.fnpm/cache/wasm`, or `fnpm-cache` in the state directory where there is no home.
     pub cache_dir: PathBuf,
-    /// `FNPM_IPFS_API`, default none: a Kubo RPC address such as `http://127.0.0.1:5001`.
+    /// `FNPM_IPFS_API`, default none: a Kubo RPC address such as `http://127.0.0.1:5001` or `/ip4/127.0.0.1/tcp/5001`.
     pub ipfs_api: Option<Url>,
     /// `FNPM_HTTP_GATEWAYS`, default `https://ipfs.io`: trustless gateways; empty turns them off.
     pub http_gateways: Vec<Url>,

@@ -130,15 +130,15 @@ impl Reader {
         self.value(name, default, accepted, |text| items(text).map(http_url).collect())
     }
 
-    /// An address, or none where the variable is empty or not set.
+    /// An address, which may be a multiaddr, or none where the variable is empty or not set.
     pub(super) fn optional_url(&mut self, name: &'static str) -> Option<Url> {
-        let accepted = "an http:// or https:// address without user, query and fragment, or nothing";
-        self.value(
-            name,
-            None,
-            accepted,
-            |text| if text.is_empty() { Some(None) } else { http_url(text).map(Some) },
-        )
+        let accepted =
+            "an http:// or https:// address without user, query and fragment, a multiaddr, or nothing";
+        self.value(name, None, accepted, |text| match text {
+            "" => Some(None),
+            multiaddr if text.starts_with('/') => http_url(&from_multiaddr(multiaddr)?).map(Some),
+            _ => http_url(text).map(Some),
+        })
     }
 
     pub(super) fn home(&self) -> Option<PathBuf> {
@@ -170,4 +170,25 @@ fn http_url(text: &str) -> Option<Url> {
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
     (matches!(url.scheme(), "http" | "https") && url.has_host() && plain && url.fragment().is_none())
         .then_some(url)
+}
+
+/// `/ip4/127.0.0.1/tcp/5001`, also with ip6, dns, dns4 or dns6, and `/http` or `/https` at the end.
+fn from_multiaddr(address: &str) -> Option<String> {
+    let mut parts = address.strip_prefix('/')?.trim_end_matches('/').split('/');
+    let (kind, host) = (parts.next()?, parts.next()?);
+    let host = match kind {
+        "ip4" | "dns" | "dns4" | "dns6" => host.to_owned(),
+        "ip6" => format!("[{host}]"),
+        _ => return None,
+    };
+    if parts.next()? != "tcp" {
+        return None;
+    }
+    let port: u16 = parts.next()?.parse().ok()?;
+    let scheme = match (parts.next(), parts.next()) {
+        (None | Some("http"), None) => "http",
+        (Some("https"), None) => "https",
+        _ => return None,
+    };
+    Some(format!("{scheme}://{host}:{port}"))
 }

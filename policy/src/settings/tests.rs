@@ -197,6 +197,28 @@ fn directories_have_their_defaults() {
 }
 
 #[test]
+fn a_kubo_node_is_named_by_a_url_or_a_multiaddr() {
+    for (given, url) in [
+        ("http://127.0.0.1:5001", "http://127.0.0.1:5001/"),
+        ("/ip4/127.0.0.1/tcp/5001", "http://127.0.0.1:5001/"),
+        ("/ip6/::1/tcp/5001/http", "http://[::1]:5001/"),
+        ("/dns4/node.example/tcp/443/https", "https://node.example/"),
+    ] {
+        let settings = good(&[("FNPM_IPFS_API", given)]);
+        assert_eq!(settings.supply.ipfs_api.map(|url| url.to_string()).as_deref(), Some(url));
+    }
+    for bad in [
+        "/ip4/127.0.0.1",
+        "/ip4/127.0.0.1/udp/5001",
+        "/unix/a",
+        "/ip4/u@h/tcp/1",
+        "/ip4/127.0.0.1/tcp/5001/p2p/x",
+    ] {
+        assert!(read(&[("FNPM_IPFS_API", bad)]).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn unknown_names_are_warned_about_with_the_nearest() {
     let (_, warnings) = read(&[("WASM_EXEC_FREZE", "1"), ("OTHER", "x"), ("WASM_ENV_FILE", "/x")]).unwrap();
     assert_eq!(warnings, [Warning::Unknown { name: "WASM_EXEC_FREZE".into(), nearest: "WASM_EXEC_FREEZE" }]);

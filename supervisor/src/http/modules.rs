@@ -93,12 +93,12 @@ fn not_kept(error: UploadError) -> Problem {
     Problem::new(code, error.to_string())
 }
 
+/// The codes are called as the reasons of runs that want the module.
 fn not_there(error: &ResolveError) -> Problem {
     let code = match error {
         ResolveError::NotFound { .. } => ProblemCode::ModuleNotFound,
-        ResolveError::Unverified { .. } | ResolveError::Ambiguous { .. } | ResolveError::Invalid { .. } => {
-            ProblemCode::ModuleInvalid
-        }
+        ResolveError::Unverified { .. } | ResolveError::Ambiguous { .. } => ProblemCode::ModuleUnverified,
+        ResolveError::Invalid { .. } => ProblemCode::ModuleInvalid,
         ResolveError::Internal { .. } => ProblemCode::Internal,
     };
     Problem::new(code, error.to_string())

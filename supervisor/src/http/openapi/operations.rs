@@ -244,7 +244,14 @@ fn modules(generator: &mut SchemaGenerator) -> [Operation; 2] {
         Operation::new("get", "/v1/modules/{cid}", "getModule", "What a module is")
             .parameter("path", "cid", "A CID of the module.", json!({ "type": "string", "minLength": 1 }))
             .json(200, "What it is.", info)
-            .refuses(&[P::InvalidQuery, P::ModuleNotFound, P::ModuleInvalid, P::Unavailable, P::Internal]),
+            .refuses(&[
+                P::InvalidQuery,
+                P::ModuleNotFound,
+                P::ModuleUnverified,
+                P::ModuleInvalid,
+                P::Unavailable,
+                P::Internal,
+            ]),
     ]
 }
 
