@@ -175,9 +175,9 @@ impl Inner {
             if troubles.is_empty() {
                 troubles.push(format!("{} not there", place.sought()));
             }
-            tried.push(format!("{} beside {}", troubles.join(" and "), place.label()));
+            tried.push(format!("listed in {}, but beside it {}", place.label(), troubles.join(" and ")));
         }
-        let said = format!("listed, but {}", tried.join(", "));
+        let said = tried.join(", and ");
         Err(if other_bytes { Miss::Lied(said) } else { Miss::Absent(said) })
     }
 
