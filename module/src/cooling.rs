@@ -51,6 +51,8 @@ impl Row {
 #[derive(Debug, Default)]
 struct State {
     failures: Row,
+    /// When the last one was counted.
+    failed: Option<Instant>,
     unhelpful: HashMap<Box<str>, Row>,
 }
 
@@ -72,13 +74,19 @@ impl Cooling {
     /// It answered that tenant as it should, be it with "no".
     pub(crate) fn answered(&self, tenant: &str) {
         let mut state = self.state.lock();
-        state.failures = Row::default();
+        (state.failures, state.failed) = (Row::default(), None);
         state.unhelpful.remove(tenant);
     }
 
-    /// It failed; `asked` is the pause that it asked for.
-    pub(crate) fn failed(&self, now: Instant, asked: Option<Duration>) {
-        self.state.lock().failures.one_more(now, asked, LONGEST);
+    /// It failed at a question of `begun`; `asked` is the pause that it asked for. Questions that were under way together
+    /// met one moment, and count once.
+    pub(crate) fn failed(&self, begun: Instant, now: Instant, asked: Option<Duration>) {
+        let mut state = self.state.lock();
+        if asked.is_none() && state.failed.is_some_and(|last| begun < last) {
+            return;
+        }
+        state.failed = Some(now);
+        state.failures.one_more(now, asked, LONGEST);
     }
 
     /// It did not answer that tenant in time, or with nothing of use; `asked` is the pause that it asked for.
@@ -101,7 +109,7 @@ mod tests {
         let now = Instant::now();
         let seconds: Vec<Option<u64>> = (0..10)
             .map(|_| {
-                cooling.failed(now, None);
+                cooling.failed(now, now, None);
                 cooling.left_out(now, "anybody").map(|left| left.as_secs())
             })
             .collect();
@@ -110,11 +118,26 @@ mod tests {
         assert_eq!(cooling.left_out(now + Duration::from_secs(60), "anybody"), None);
         cooling.answered("somebody");
         assert_eq!(cooling.left_out(now, "anybody"), None);
-        cooling.failed(now, None);
+        cooling.failed(now, now, None);
         cooling.answered("somebody");
-        cooling.failed(now, None);
-        cooling.failed(now, None);
+        cooling.failed(now, now, None);
+        cooling.failed(now, now, None);
         assert_eq!(cooling.left_out(now, "anybody"), None, "not in a row");
+    }
+
+    #[test]
+    fn questions_under_way_together_count_once() {
+        let cooling = Cooling::default();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        for now in [1, 1, 2, 2, 3] {
+            cooling.failed(begun, at(now), None);
+        }
+        assert_eq!(cooling.left_out(at(3), "anybody"), None);
+        cooling.failed(at(4), at(5), None);
+        assert_eq!(cooling.left_out(at(5), "anybody"), None);
+        cooling.failed(at(6), at(7), None);
+        assert_eq!(cooling.left_out(at(7), "anybody"), Some(FIRST));
     }
 
     #[test]
@@ -122,7 +145,7 @@ mod tests {
         let now = Instant::now();
         let left = |asked: u64, times: usize| {
             let cooling = Cooling::default();
-            (0..times).for_each(|_| cooling.failed(now, Some(Duration::from_secs(asked))));
+            (0..times).for_each(|_| cooling.failed(now, now, Some(Duration::from_secs(asked))));
             cooling.left_out(now, "anybody").map(|left| left.as_secs())
         };
         assert_eq!((left(0, 1), left(7, 1), left(9999, 1)), (None, Some(7), Some(300)));

@@ -414,3 +414,29 @@ async fn a_gene_whose_name_is_no_file_name_is_found_by_its_cid() {
     let module = supply(config).resolve("default", &Target::AstHash([1; 32])).await.unwrap();
     assert_eq!((module.source, &module.bytes[..]), (SourceKind::Manifest, MODULE));
 }
+
+#[tokio::test]
+async fn a_changed_entry_counts_within_the_bound_while_others_ask_all_the_time() {
+    let (top, config) = fresh();
+    let (folder, bound) = (top.path().join("chimera-output"), config.manifest_recheck);
+    let supply = supply(config);
+    let asking = tokio::spawn({
+        let supply = supply.clone();
+        async move {
+            loop {
+                let _ = supply.resolve("other", &Target::AstHash([1; 32])).await;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+    });
+    for bytes in [MODULE, OTHER, MODULE, OTHER] {
+        let name = hex::encode(digest(bytes));
+        put(&folder.join(format!("{name}.wasm")), bytes);
+        let gene = Gene { name: &name, sha256: Some(digest(bytes)), ast: Some([1; 32]), ..Gene::default() };
+        put(&folder.join("manifest.json"), manifest(&[gene]));
+        tokio::time::sleep(bound).await;
+        let module = supply.resolve("default", &Target::AstHash([1; 32])).await.unwrap();
+        assert_eq!(module.bytes, bytes);
+    }
+    asking.abort();
+}

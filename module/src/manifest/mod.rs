@@ -14,6 +14,7 @@ mod scan;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -45,6 +46,8 @@ struct Inner {
     max_file: u64,
     /// Then there is nothing to look at.
     no_folders: bool,
+    /// Somebody looks ahead.
+    ahead: AtomicBool,
     /// One look at a time; the others wait for it and use its result.
     turn: tokio::sync::Mutex<()>,
     scan: Mutex<Scan>,
@@ -61,20 +64,44 @@ impl Manifests {
         let seen = Mutex::new(Seen { at: None, index: Arc::default() });
         let no_folders = folders.is_empty();
         let (turn, scan) = (tokio::sync::Mutex::default(), Mutex::new(Scan::new(folders)));
-        Self { inner: Arc::new(Inner { recheck, max_file, no_folders, turn, scan, seen }) }
+        Self {
+            inner: Arc::new(Inner {
+                recheck,
+                max_file,
+                no_folders,
+                ahead: AtomicBool::new(false),
+                turn,
+                scan,
+                seen,
+            }),
+        }
     }
 
     /// Where the AST hash points, and the index that says so. Runs on any thread.
     pub(crate) async fn ast(&self, on: &Handle, digest: &Digest) -> (Option<AstClaim>, Arc<Index>) {
         let asked = Instant::now();
         let mut index = match self.inner.young() {
-            Some(index) => index,
+            Some((index, age)) => {
+                if age * 2 > self.inner.recheck && !self.inner.ahead.swap(true, Ordering::Relaxed) {
+                    self.look_ahead(on, asked);
+                }
+                index
+            }
             None => self.looked(on, asked).await,
         };
         if index.ast(digest).is_none() {
             index = self.looked(on, asked).await;
         }
         (index.ast(digest).cloned(), index)
+    }
+
+    /// Looks before the view is too old, so that who asks all the time never waits for it.
+    fn look_ahead(&self, on: &Handle, asked: Instant) {
+        let inner = self.inner.clone();
+        on.spawn(async move {
+            inner.look_after(asked).await;
+            inner.ahead.store(false, Ordering::Relaxed);
+        });
     }
 
     /// A view from after `asked`.
@@ -101,9 +128,10 @@ impl Manifests {
 }
 
 impl Inner {
-    fn young(&self) -> Option<Arc<Index>> {
+    fn young(&self) -> Option<(Arc<Index>, Duration)> {
         let seen = self.seen.lock();
-        seen.at.is_some_and(|at| at.elapsed() < self.recheck).then(|| seen.index.clone())
+        let age = seen.at?.elapsed();
+        (age < self.recheck).then(|| (seen.index.clone(), age))
     }
 
     fn since(&self, asked: Instant) -> Option<Arc<Index>> {
@@ -132,11 +160,11 @@ impl Inner {
 
     /// A view not older than `recheck`, on a thread that may wait for a look.
     fn view(&self) -> Arc<Index> {
-        if let Some(index) = self.young() {
+        if let Some((index, _)) = self.young() {
             return index;
         }
         let _turn = self.turn.blocking_lock();
-        if let Some(index) = self.young() {
+        if let Some((index, _)) = self.young() {
             return index;
         }
         self.look_now();

@@ -53,7 +53,8 @@ impl<P: Protocol> Remote<P> {
     }
 
     async fn ask(&self, want: &Want, tenant: &str) -> Result<Found, Miss> {
-        if let Some(left) = self.cooling.left_out(Instant::now(), tenant) {
+        let begun = Instant::now();
+        if let Some(left) = self.cooling.left_out(begun, tenant) {
             let seconds = left.as_secs() + 1;
             return Err(Miss::LeftOut(format!("failed before and is left out for {seconds} s more")));
         }
@@ -72,7 +73,7 @@ impl<P: Protocol> Remote<P> {
         match &refusal.miss {
             // The answer of a healthy source. A DAG out of bounds is the DAG's fault: its blocks were verified.
             Miss::Absent(_) | Miss::Invalid(_) => self.cooling.answered(tenant),
-            Miss::Down(_) => self.cooling.failed(Instant::now(), refusal.pause),
+            Miss::Down(_) => self.cooling.failed(begun, Instant::now(), refusal.pause),
             // It may be so for that one name, and a tenant chooses what is asked for.
             Miss::Failed(_) | Miss::Silent(_) | Miss::Lied(_) | Miss::TooLarge(_) => {
                 self.cooling.unhelpful(Instant::now(), tenant, refusal.pause);
