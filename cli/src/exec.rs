@@ -82,8 +82,10 @@ async fn submit(
     Ok((answer, accepted))
 }
 
+/// Whether no manifest lists the AST hash. Where one does, the service speaks of the CID that it gave.
 fn is_unknown_ast_hash(record: &RunRecord) -> bool {
     record.reason == Some(Reason::ModuleNotFound)
+        && record.error.as_deref().is_some_and(|error| error.starts_with("no source has AST hash"))
 }
 
 fn accepted((answer, accepted): &(Answer, Accepted), json: bool) -> Result<ExitCode, Failure> {

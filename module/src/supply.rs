@@ -176,7 +176,7 @@ impl Supply {
             }
             Some(AstClaim::One { want, sha256, said_by }) => {
                 let named = |error: ResolveError| {
-                    let name = format!("{what} ({})", error.what());
+                    let name = format!("{}, of {what}", error.what());
                     error.named(name)
                 };
                 let module = self.bytes(tenant, &want).await.map_err(named)?;

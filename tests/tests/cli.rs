@@ -105,6 +105,34 @@ fn a_digest_is_an_ast_hash_and_else_the_bytes() {
     assert!(said.stderr.contains("module_not_found") && said.stderr.contains("modules push"), "{said:?}");
 }
 
+#[test]
+fn a_digest_that_a_manifest_knows_stays_an_ast_hash() {
+    let module = void_tests::guest("add");
+    let scout = Server::start();
+    let cid = scout.upload(&module);
+    drop(scout);
+    let folder = tempfile::TempDir::new().expect("a temporary folder");
+    let digest = format!("sha256:{}", "c".repeat(64));
+    let manifest = json!({"version": "1", "createdAt": "2025-01-01T00:00:00Z", "genes": [{
+        "name": "adder", "lang": "wat", "entry": "add", "cid": cid, "sha256": sha256(&module),
+        "size": module.len(), "astHash": digest,
+    }]});
+    std::fs::write(folder.path().join("manifest.json"), manifest.to_string()).expect("written");
+    let manifests = folder.path().to_str().expect("a plain path");
+    let server = Server::builder().env("FNPM_MANIFEST_DIRS", manifests).start();
+    let add = ["exec", &digest, "--entry", "add", "--i32", "2", "--i32", "3", "--wait"];
+    let said = void_wasm(&server, &add);
+    assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said:?}");
+    assert!(said.stderr.contains("adder.wasm"), "what the manifest lists is missing: {said:?}");
+    assert_eq!(server.list(usize::MAX).len(), 1, "asked once");
+    std::fs::write(folder.path().join("adder.wasm"), &module).expect("written");
+    let said = void_wasm(&server, &add);
+    assert_eq!((said.code, said.stdout.as_str()), (0, "5\n"), "{said:?}");
+    let newest = &server.list(usize::MAX)[0];
+    let source = newest["source"].as_str().unwrap_or_default();
+    assert!(source.ends_with(&format!(" gives {cid}")), "what ran is known: {newest}");
+}
+
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     hex::encode(sha2::Sha256::digest(bytes))
