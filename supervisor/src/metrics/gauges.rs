@@ -37,6 +37,7 @@ pub(super) struct Gauges {
     store_waiting: IntGauge,
     store_failing: IntGauge,
     store_commits: IntCounter,
+    store_alone: IntCounter,
     store_failed: IntCounter,
     deleted_runs: IntCounter,
     process: Process,
@@ -88,6 +89,11 @@ impl Gauges {
             store_waiting: gauge(r, "void_wasm_store_waiting", "Changes that wait to be written.")?,
             store_failing: gauge(r, "void_wasm_store_failing", "Whether the last write failed.")?,
             store_commits: counter(r, "void_wasm_store_commits_total", "Groups of changes written.")?,
+            store_alone: counter(
+                r,
+                "void_wasm_store_lone_commits_total",
+                "Those of them that held one change and were written by its lane.",
+            )?,
             store_failed: counter(
                 r,
                 "void_wasm_store_failures_total",
@@ -122,6 +128,7 @@ impl Gauges {
         set(&self.store_waiting, store.waiting);
         self.store_failing.set(i64::from(store.failing));
         raise(&self.store_commits, store.groups);
+        raise(&self.store_alone, store.alone);
         raise(&self.store_failed, store.failed_groups);
         raise(&self.deleted_runs, store.deleted_runs);
         self.process.look();
