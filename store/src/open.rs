@@ -40,6 +40,8 @@ pub(crate) fn open(dir: &Path, full_durability: bool) -> Result<Opened, StoreErr
     let mut conn = Connection::open_with_flags(&path, flags()).map_err(failed)?;
     conn.busy_timeout(schema::BUSY_TIMEOUT).map_err(failed)?;
     let version = judge(&conn, &path)?;
+    // Only a database without pages takes it.
+    conn.pragma_update(None, "page_size", schema::PAGE_BYTES).map_err(failed)?;
     let mode: String =
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
     if !mode.eq_ignore_ascii_case("wal") {

@@ -93,8 +93,12 @@ CREATE TABLE kv (
 /// How long a statement waits for a lock of another process before it gives up.
 pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Pages of the WAL (4 KiB each) after which it is copied into the database, away from the writer.
-pub(crate) const CHECKPOINT_PAGES: u32 = 8_192;
+/// The size of a page of new databases, in bytes. A commit of one run changes four pages, whatever their size, and each is
+/// summed and written to the log: half of SQLite's usual size halves what the disk gets, and spares a few microseconds.
+pub(crate) const PAGE_BYTES: u32 = 2_048;
+
+/// Pages of the WAL (32 MiB, of the size above) after which it is copied into the database, away from the writer.
+pub(crate) const CHECKPOINT_PAGES: u32 = 16_384;
 
 /// Sets up the connection that writes.
 pub(crate) fn prepare_writer(conn: &Connection, full_durability: bool) -> rusqlite::Result<()> {

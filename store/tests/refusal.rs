@@ -67,8 +67,8 @@ fn damaged_files_are_refused_and_not_touched() {
         ("short", |bytes| bytes.truncate(50)),
         ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
         ("header", |bytes| bytes[0..16].fill(b'x')),
-        ("first page", |bytes| bytes[100..4096].fill(0xa5)),
-        ("all but the first page", |bytes| bytes[4096..].fill(0xa5)),
+        ("first page", |bytes| bytes[100..2048].fill(0xa5)),
+        ("all but the first page", |bytes| bytes[2048..].fill(0xa5)),
     ];
     for (what, damage) in damages {
         let dir = filled();

@@ -169,7 +169,7 @@ fn a_newer_database_is_refused_and_left_as_it_is() {
 
 #[test]
 fn a_damaged_database_is_refused_and_left_as_it_is() {
-    refused(|bytes| bytes[4096..].fill(0xa5), &["ERROR", "void.db", "damaged"]);
+    refused(|bytes| bytes[2048..].fill(0xa5), &["ERROR", "void.db", "damaged"]);
     refused(|bytes| *bytes = b"something else entirely".to_vec(), &["ERROR", "void.db"]);
     refused(|bytes| bytes.truncate(bytes.len() / 2), &["ERROR", "void.db"]);
 }
