@@ -27,8 +27,13 @@ use crate::values::Values;
 
 /// A commit on a caller's own thread that takes longer says that the storage is slow ...
 const SLOW: Duration = Duration::from_millis(5);
-/// ... and for so long callers leave their batches to the writer thread.
+/// ... and for so long callers leave their batches to the writer thread, for twice as long each time it happens again ...
 const SLOW_FOR: Duration = Duration::from_secs(1);
+const SLOW_FOR_MOST: Duration = Duration::from_secs(60);
+/// ... until so many have gone well.
+const WELL: u32 = 1_000;
+/// Larger batches are the writer thread's, in bytes: writing them is no matter of microseconds.
+const ALONE_BYTES: usize = 64 * 1024;
 /// The writer thread looks after the storage when callers have committed so often by themselves.
 const TIDY_AFTER: usize = 64;
 
@@ -73,7 +78,41 @@ pub(crate) struct Committer {
     told: Arc<Told>,
     /// Commits by callers since the writer thread last looked after the storage.
     untidied: usize,
+    pace: Pace,
+}
+
+/// When callers may commit by themselves.
+#[derive(Debug)]
+struct Pace {
     not_before: Option<Instant>,
+    pause: Duration,
+    well: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { not_before: None, pause: SLOW_FOR, well: 0 }
+    }
+}
+
+impl Pace {
+    fn allows(&mut self, now: Instant) -> bool {
+        self.not_before = self.not_before.filter(|then| now < *then);
+        self.not_before.is_none()
+    }
+
+    fn went(&mut self, well: bool, now: Instant) {
+        if !well {
+            self.not_before = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(SLOW_FOR_MOST);
+            self.well = 0;
+            return;
+        }
+        self.well = (self.well + 1).min(WELL);
+        if self.well == WELL {
+            self.pause = SLOW_FOR;
+        }
+    }
 }
 
 impl Committer {
@@ -81,7 +120,7 @@ impl Committer {
     pub(crate) fn new(conn: Connection, source: i64, told: Arc<Told>) -> rusqlite::Result<Self> {
         let applier = Applier::new(&conn, source)?;
         told.of_event(applier.counters.last_event());
-        Ok(Self { conn, applier, told, untidied: 0, not_before: None })
+        Ok(Self { conn, applier, told, untidied: 0, pace: Pace::default() })
     }
 
     /// The connection, between groups.
@@ -147,19 +186,15 @@ impl Committer {
     /// It is not committed, and the writer thread should find out why.
     pub(crate) fn commit_at_once(&mut self, job: Job) -> Result<(), Job> {
         let begin = Instant::now();
-        if self.not_before.is_some_and(|then| begin < then) {
-            return Err(job);
-        }
-        self.not_before = None;
-        if self.conn.busy_timeout(Duration::ZERO).is_err() {
+        let small = job.batch.weight() <= ALONE_BYTES;
+        if !small || !self.pace.allows(begin) || self.conn.busy_timeout(Duration::ZERO).is_err() {
             return Err(job);
         }
         let committed = self.commit(vec![job]);
         let waits_again = self.conn.busy_timeout(BUSY_TIMEOUT);
         self.untidied += 1;
-        if begin.elapsed() > SLOW || committed.is_err() || waits_again.is_err() {
-            self.not_before = Some(Instant::now() + SLOW_FOR);
-        }
+        let end = Instant::now();
+        self.pace.went(end - begin <= SLOW && committed.is_ok() && waits_again.is_ok(), end);
         if committed.is_ok() {
             self.told.counts.alone.fetch_add(1, Ordering::Relaxed);
         }
@@ -275,5 +310,26 @@ fn confirm_keys(job: &mut Job) {
         {
             key.confirm();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_storage_is_left_to_the_writer_thread_for_longer_each_time() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(pace.allows(now));
+            pace.went(false, now);
+            assert!(!pace.allows(now + Duration::from_secs(seconds) - Duration::from_millis(1)), "{seconds}");
+            now += Duration::from_secs(seconds);
+        }
+        (1..WELL).for_each(|_| pace.went(true, now));
+        assert_eq!(pace.pause, SLOW_FOR_MOST, "one is missing");
+        pace.went(true, now);
+        assert_eq!(pace.pause, SLOW_FOR);
     }
 }

@@ -100,9 +100,10 @@ impl Writer {
                 Some(committer) if self.retention.is_due(committer.counters().next_run) => Duration::ZERO,
                 _ => IDLE,
             };
-            let (taken, committer) = self.queue.take(lent.take(), &mut fresh, patience);
-            let Some(mut committer) = committer else { return Leave::Reopen };
-            // What is owed goes first, or a run could end before it began.
+            // What is owed goes first, or a run could end before it began: nobody else writes until then.
+            let kept = if owed.is_empty() { None } else { lent.take() };
+            let (taken, back) = self.queue.take(lent.take(), &mut fresh, patience);
+            let Some(mut committer) = kept.or(back) else { return Leave::Reopen };
             let owes = !owed.is_empty();
             let mut group = std::mem::take(owed);
             group.append(&mut fresh);

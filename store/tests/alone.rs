@@ -88,7 +88,7 @@ fn it_overtakes_nothing_that_was_submitted_before() {
 fn nobody_waits_for_a_lock_on_the_callers_thread() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    store.submit(ended()).wait().unwrap();
+    while at_once(&store, 0) == 0 {}
     let other = Connection::open(dir.path().join("void.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begin = Instant::now();
@@ -98,6 +98,7 @@ fn nobody_waits_for_a_lock_on_the_callers_thread() {
     other.execute_batch("ROLLBACK").unwrap();
     commit.wait().unwrap();
     assert_eq!(store.stats().failed_groups, 0);
+    assert_eq!(at_once(&store, 0), 0, "it was tried here, and is not for a while");
 }
 
 #[test]

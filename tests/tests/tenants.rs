@@ -3,11 +3,13 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use void_tests::{Response, Server, eventually_some, guest};
+use void_tests::{Caller, Response, Server, eventually_some, guest};
 
 const ANNA: &str = "Bearer anna-token-0123456789abcdef";
 const BERT: &str = "Bearer bert-token-0123456789abcdef";
@@ -125,4 +127,37 @@ fn the_form_of_a_request_is_looked_at_before_its_token() {
     }
     let answer = server.exec_raw("{\"target\":{\"cid\":\"nonsense\"}}").header("Authorization", ANNA).send();
     assert_eq!((answer.status, answer.problem().as_str()), (422, "invalid_target"));
+}
+
+#[test]
+fn a_tenant_does_not_hide_the_refusals_of_another_in_the_log() {
+    let (server, _tokens) = server_for_two();
+    // Each run is refused one call, for want of the capability.
+    let mut caller = Caller::new();
+    let word = caller.bytes(b"x");
+    let code = format!("(func (export \"say\") (drop (call $kv_delete {word} {word})))");
+    let module = caller.code(&code).build();
+    let upload = |who: &str| {
+        let response = server.request("PUT", "/v1/modules", &[("Authorization", who)], &module);
+        response.json()["cid"].as_str().expect("a CID").to_owned()
+    };
+    let run = |who: &str, cid: &str| {
+        let answer =
+            exec_as(&server, who, &json!({"target": {"cid": cid}, "entry": "say"}), "wait=30").json();
+        assert_eq!(answer["denials"][0]["rule"], "cap_missing", "{answer}");
+        answer["run_id"].as_str().expect("an id").to_owned()
+    };
+    let (anna, bert) = (upload(ANNA), upload(BERT));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                run(ANNA, &anna);
+            }
+        });
+        server.logs(&["gateway calls were denied too fast"]);
+        let told: Vec<_> = (0..5).map(|_| run(BERT, &bert)).collect();
+        done.store(true, Ordering::Relaxed);
+        told.iter().for_each(|id| drop(server.logs(&["a gateway call was denied", id, "bert"])));
+    });
 }

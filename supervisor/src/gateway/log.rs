@@ -1,6 +1,7 @@
 //! Refused calls, told to the log, which a guest cannot flood. Nor can it hide a refusal there behind others: some lines are
-//! kept for what is the first by its rule in a run, and how many got no line is said a moment later.
+//! kept for what is the first by its rule in a run, of each tenant, and how many got no line is said a moment later.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,8 +13,10 @@ use super::denials::News;
 
 /// Lines a second, and at once, whatever it is.
 const LINES: (u32, u32) = (8, 40);
-/// As many more for what is the first by its rule in its run.
+/// As many more of each tenant for what is the first by its rule in its run.
 const FIRSTS: (u32, u32) = (2, 10);
+/// Tenants whose lines are counted apart. There are as many as the operator names; beyond, all are counted anew.
+const TENANTS: usize = 1_000;
 /// After how long it is said how many had no line.
 pub(super) const SAID_AFTER: Duration = Duration::from_secs(1);
 
@@ -24,8 +27,17 @@ pub(super) struct Log(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     lines: TokenBucket,
-    firsts: TokenBucket,
+    firsts: HashMap<Box<str>, TokenBucket>,
     left_out: u64,
+}
+
+impl Inner {
+    fn firsts_of(&mut self, tenant: &str) -> &mut TokenBucket {
+        if !self.firsts.contains_key(tenant) && self.firsts.len() >= TENANTS {
+            self.firsts.clear();
+        }
+        self.firsts.entry(tenant.into()).or_default()
+    }
 }
 
 impl Log {
@@ -45,7 +57,7 @@ impl Log {
                 bucket.take(now_ns, a_second, at_once).is_ok()
             };
             let told = match news {
-                News::Rule => take(&mut inner.firsts, FIRSTS) || take(&mut inner.lines, LINES),
+                News::Rule => take(inner.firsts_of(tenant), FIRSTS) || take(&mut inner.lines, LINES),
                 News::Reason => take(&mut inner.lines, LINES),
                 // It has its line.
                 News::Nothing => return false,

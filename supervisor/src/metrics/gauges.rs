@@ -92,7 +92,7 @@ impl Gauges {
             store_alone: counter(
                 r,
                 "void_wasm_store_lone_commits_total",
-                "Those of them that held one change and were written by its lane.",
+                "Those of them that a lane wrote by itself, for one run.",
             )?,
             store_failed: counter(
                 r,
