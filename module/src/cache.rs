@@ -1,9 +1,10 @@
 //! The FNPM cache folder, shared with FNPM's own tools: `ba/fk/<cid>.wasm`, characters 1-2 and 3-4 of the CID.
 //!
-//! Others write to it too, so every file is verified when it is read; one that fails is removed, and the module is
-//! fetched again. A UnixFS file cannot always be compared with its root block by its bytes alone, so for a `dag-pb` CID the
-//! verified blocks are kept, as `<cid>.car`; a `<cid>.wasm` of others counts where it can be compared. A folder that is full
-//! or read-only costs speed, never a run.
+//! Others write to it too, so every file is verified when it is read; one that holds other bytes is removed, and the module
+//! is fetched again. A UnixFS file cannot always be compared with its root block by its bytes alone, so for a `dag-pb` CID
+//! the verified blocks are kept, as `<cid>.car`; a `<cid>.wasm` of others counts where it can be compared. What cannot be
+//! compared, or is larger than allowed here, has failed no check and may serve others: it stays. A folder that is full or
+//! read-only costs speed, never a run.
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -107,23 +108,24 @@ impl Inner {
         }
     }
 
-    /// What trouble with a file means; a file that failed its check goes.
+    /// What trouble with a file means. Only a file that failed its check goes: what was not compared may be right, and is
+    /// not in the way of what is fetched.
     fn judge(&self, name: &Path, trouble: Trouble) -> Miss {
         match trouble {
             Trouble::Absent => Miss::Absent("not there".to_owned()),
-            Trouble::OtherBytes => Miss::Lied(self.remove(name, "other bytes")),
-            Trouble::Incomparable => Miss::Lied(self.remove(name, "bytes that its CID cannot vouch for")),
-            Trouble::TooLarge => Miss::TooLarge(self.remove(name, "more bytes than allowed")),
+            Trouble::OtherBytes => Miss::Lied(self.remove(name)),
+            Trouble::Incomparable => Miss::Lied(trouble.said()),
+            Trouble::TooLarge => Miss::TooLarge(trouble.said()),
             other => Miss::Failed(other.said()),
         }
     }
 
-    fn remove(&self, name: &Path, what: &str) -> String {
+    fn remove(&self, name: &Path) -> String {
         let file = self.folder.join(name);
-        tracing::warn!(file = %file.display(), "cached module holds {what}");
+        tracing::warn!(file = %file.display(), "cached module holds other bytes");
         match std::fs::remove_file(&file) {
-            Ok(()) => format!("held {what}, removed"),
-            Err(error) => format!("holds {what}, cannot remove them ({})", error.kind()),
+            Ok(()) => "held other bytes, removed".to_owned(),
+            Err(error) => format!("holds other bytes, cannot remove them ({})", error.kind()),
         }
     }
 
