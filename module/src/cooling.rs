@@ -8,7 +8,7 @@
 //! A source that is dead in silence, too, does not even accept a connection, which is a failure.
 //!
 //! Either has to come some times in a row, so that one bad moment costs no run but the one that met it. A source that says
-//! itself for how long is believed at once.
+//! itself for how long is believed at once: no shorter, whatever else is answered meanwhile, and no longer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -31,7 +31,10 @@ const TENANTS: usize = 4096;
 #[derive(Debug, Default)]
 struct Row {
     count: u32,
+    /// The end of the pause that the count brings.
     until: Option<Instant>,
+    /// The end of the pause that the source asked for.
+    asked: Option<Instant>,
 }
 
 impl Row {
@@ -42,10 +45,31 @@ impl Row {
             .checked_sub(FORGIVEN)
             .map(|beyond| FIRST.saturating_mul(1 << beyond.min(6)).min(longest));
         self.count = self.count.saturating_add(1);
-        if let Some(pause) = asked.map(|asked| asked.min(LONGEST_ASKED)).max(doubled) {
+        if asked.is_some() {
+            self.ask(now, asked);
+        } else if let Some(pause) = doubled {
             self.until = self.until.max(now.checked_add(pause));
         }
     }
+
+    /// The source asked for a pause.
+    fn ask(&mut self, now: Instant, asked: Option<Duration>) {
+        self.asked = self.asked.max(asked.and_then(|pause| now.checked_add(pause.min(LONGEST_ASKED))));
+    }
+
+    /// What it asked for still holds.
+    fn answered(&mut self) {
+        (self.count, self.until) = (0, None);
+    }
+
+    fn left_out_until(&self) -> Option<Instant> {
+        self.until.max(self.asked)
+    }
+}
+
+/// "In no time" is no pause.
+fn worth(asked: Option<Duration>) -> Option<Duration> {
+    asked.filter(|pause| !pause.is_zero())
 }
 
 #[derive(Debug, Default)]
@@ -66,23 +90,30 @@ impl Cooling {
     /// How much longer the source is left out for that tenant, if it is.
     pub(crate) fn left_out(&self, now: Instant, tenant: &str) -> Option<Duration> {
         let state = self.state.lock();
-        let own = state.unhelpful.get(tenant).and_then(|row| row.until);
-        let until = state.failures.until.max(own)?;
+        let own = state.unhelpful.get(tenant).and_then(Row::left_out_until);
+        let until = state.failures.left_out_until().max(own)?;
         until.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
     /// It answered that tenant as it should, be it with "no".
     pub(crate) fn answered(&self, tenant: &str) {
         let mut state = self.state.lock();
-        (state.failures, state.failed) = (Row::default(), None);
-        state.unhelpful.remove(tenant);
+        state.failures.answered();
+        state.failed = None;
+        if let Some(own) = state.unhelpful.get_mut(tenant) {
+            own.answered();
+            if own.asked.is_none() {
+                state.unhelpful.remove(tenant);
+            }
+        }
     }
 
     /// It failed at a question of `begun`; `asked` is the pause that it asked for. Questions that were under way together
     /// met one moment, and count once.
     pub(crate) fn failed(&self, begun: Instant, now: Instant, asked: Option<Duration>) {
-        let mut state = self.state.lock();
-        if asked.is_none() && state.failed.is_some_and(|last| begun < last) {
+        let (mut state, asked) = (self.state.lock(), worth(asked));
+        if state.failed.is_some_and(|last| begun < last) {
+            state.failures.ask(now, asked);
             return;
         }
         state.failed = Some(now);
@@ -91,7 +122,7 @@ impl Cooling {
 
     /// It did not answer that tenant in time, or with nothing of use; `asked` is the pause that it asked for.
     pub(crate) fn unhelpful(&self, now: Instant, tenant: &str, asked: Option<Duration>) {
-        let mut state = self.state.lock();
+        let (mut state, asked) = (self.state.lock(), worth(asked));
         if state.unhelpful.len() >= TENANTS && !state.unhelpful.contains_key(tenant) {
             state.unhelpful.clear();
         }
@@ -149,7 +180,8 @@ mod tests {
             cooling.left_out(now, "anybody").map(|left| left.as_secs())
         };
         assert_eq!((left(0, 1), left(7, 1), left(9999, 1)), (None, Some(7), Some(300)));
-        assert_eq!(left(1, 5), Some(4), "one that asks for little again and again");
+        assert_eq!(left(1, 9), Some(1), "no longer than it asked for");
+        assert_eq!(left(0, 5), Some(4), "one that asks for nothing again and again");
         let cooling = Cooling::default();
         cooling.unhelpful(now, "loud", Some(Duration::from_secs(30)));
         assert_eq!(cooling.left_out(now, "loud"), Some(Duration::from_secs(30)));
@@ -160,6 +192,42 @@ mod tests {
             Some(Duration::from_secs(30)),
             "no shorter than it asked for"
         );
+    }
+
+    #[test]
+    fn refusals_under_way_together_count_once_and_the_longest_pause_holds() {
+        let (cooling, begun) = (Cooling::default(), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        for asked in [1, 7, 1, 1, 1, 1, 1, 1] {
+            cooling.failed(begun, at(1), Some(Duration::from_secs(asked)));
+        }
+        assert_eq!(cooling.left_out(at(1), "anybody"), Some(Duration::from_secs(7)));
+        // They were one failure, so this is the second, which is forgiven.
+        cooling.failed(at(8), at(9), None);
+        assert_eq!(cooling.left_out(at(9), "anybody"), None);
+        cooling.failed(at(10), at(11), None);
+        assert_eq!(cooling.left_out(at(11), "anybody"), Some(FIRST));
+    }
+
+    #[test]
+    fn an_answer_ends_no_pause_that_was_asked_for() {
+        let (cooling, now) = (Cooling::default(), Instant::now());
+        let (seven, nine) = (Duration::from_secs(7), Duration::from_secs(9));
+        cooling.failed(now, now, Some(seven));
+        cooling.unhelpful(now, "loud", Some(nine));
+        (0..3).for_each(|_| cooling.unhelpful(now, "loud", None));
+        for tenant in ["loud", "quiet"] {
+            cooling.answered(tenant);
+        }
+        assert_eq!(cooling.left_out(now, "quiet"), Some(seven));
+        assert_eq!(cooling.left_out(now, "loud"), Some(nine));
+        // The counts are gone: two more are forgiven.
+        let later = now + nine;
+        for _ in 0..2 {
+            cooling.failed(later, later, None);
+            cooling.unhelpful(later, "loud", None);
+        }
+        assert_eq!(cooling.left_out(later, "loud"), None);
     }
 
     #[test]
