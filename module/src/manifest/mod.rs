@@ -173,7 +173,7 @@ impl Inner {
 
     fn look_now(&self) {
         let at = Instant::now();
-        let changed = self.scan.lock().look();
+        let changed = self.scan.lock().look(Instant::now);
         let mut seen = self.seen.lock();
         if let Some(index) = changed {
             seen.index = Arc::new(index);

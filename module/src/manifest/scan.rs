@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::index::{Index, Listed};
 use super::parse::{self, Manifest};
@@ -15,7 +15,8 @@ const FILE: &str = "manifest.json";
 /// Folders one level below a manifest folder that are looked into.
 const MAX_BELOW: usize = 1024;
 /// A file written this shortly before it was read may have been written again without a change of its stamp: the
-/// clock behind the stamps is coarse.
+/// clock behind the stamps is coarse. Where that clock is wrong, or a time was set, the file counts as written when its stamp
+/// was first seen.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// What changes when a file is written or replaced.
@@ -42,9 +43,44 @@ impl Stamp {
 
 struct Known {
     label: String,
-    /// `None` while the file cannot be trusted to be as it was read, so that it is read again.
-    stamp: Option<Stamp>,
+    /// `None` where there was no file to read.
+    stamp: Option<Seen>,
     read: Result<Arc<Manifest>, String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    stamp: Stamp,
+    /// When it was first seen like this.
+    first: Instant,
+    /// While it is not, the file cannot be trusted to be as it was read, so that it is read again.
+    settled: bool,
+}
+
+impl Seen {
+    /// Read between `from` and `to`, after it was seen as in `before`.
+    fn of(metadata: &Metadata, [from, to]: [Instant; 2], before: Option<&Known>) -> Self {
+        let stamp = Stamp::of(metadata);
+        let first = before
+            .and_then(|known| known.stamp)
+            .filter(|seen| seen.stamp == stamp)
+            .map_or(to, |seen| seen.first);
+        // A file may be given the time of its original when it is written, so that time alone says nothing.
+        let written = [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())];
+        let settled = written.into_iter().all(long_ago) || from.saturating_duration_since(first) > UNSETTLED;
+        Self { stamp, first, settled }
+    }
+}
+
+fn long_ago((seconds, nanoseconds): (i64, i64)) -> bool {
+    let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(seconds), u32::try_from(nanoseconds)) else {
+        // Before 1970.
+        return true;
+    };
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::new(seconds, nanoseconds))
+        .and_then(|written| SystemTime::now().duration_since(written).ok())
+        .is_some_and(|age| age > UNSETTLED)
 }
 
 /// The folders, and what was seen in them.
@@ -71,16 +107,16 @@ impl Scan {
         Self { folders: named, known: BTreeMap::new(), told: BTreeSet::new() }
     }
 
-    /// Looks at all folders. Returns a new index if anything changed.
-    pub(super) fn look(&mut self) -> Option<Index> {
+    /// Looks at all folders; `clock` says what the time is. Returns a new index if anything changed.
+    pub(super) fn look(&mut self, clock: impl Fn() -> Instant) -> Option<Index> {
         let mut changed = false;
         let mut seen = BTreeMap::new();
         for (folder, label) in self.candidates() {
             let before = self.known.remove(&folder);
-            let (now, fresh) = look_at(&folder, label, before);
+            let (known, fresh) = look_at(&folder, label, before, &clock);
             changed |= fresh;
-            if let Some(now) = now {
-                seen.insert(folder, now);
+            if let Some(known) = known {
+                seen.insert(folder, known);
             }
         }
         // What is left was not seen this time.
@@ -136,27 +172,31 @@ impl Scan {
 }
 
 /// The manifest in one folder, and whether it differs from `before`.
-fn look_at(folder: &Path, label: String, before: Option<Known>) -> (Option<Known>, bool) {
+fn look_at(
+    folder: &Path,
+    label: String,
+    before: Option<Known>,
+    clock: impl Fn() -> Instant,
+) -> (Option<Known>, bool) {
     let stamp = match files::open_beneath(folder, Path::new(FILE)) {
         Ok((_, metadata)) => Stamp::of(&metadata),
         Err(Trouble::Absent) => return (None, before.is_some()),
         Err(trouble) => return refused(label, trouble, before),
     };
-    if let Some(known) = before.as_ref()
-        && known.stamp == Some(stamp)
-    {
+    let known = before.as_ref().and_then(|known| known.stamp);
+    if known.is_some_and(|seen| seen.settled && seen.stamp == stamp) {
         return (before, false);
     }
+    let from = clock();
     let (text, metadata) = match files::read_whole(folder, Path::new(FILE), parse::MAX_BYTES) {
         Ok(read) => read,
         Err(Trouble::Absent) => return (None, before.is_some()),
         Err(trouble) => return refused(label, trouble, before),
     };
+    let stamp = Some(Seen::of(&metadata, [from, clock()], before.as_ref()));
     let read = parse::parse(&text).map(Arc::new);
-    if let Ok(manifest) = &read
-        && before.as_ref().is_some_and(|known| known.read.as_ref().is_ok_and(|old| old == manifest))
-    {
-        return (Some(Known { label, stamp: settled(&metadata), read }), false);
+    if before.as_ref().is_some_and(|known| known.read == read) {
+        return (Some(Known { label, stamp, read }), false);
     }
     match &read {
         Ok(manifest) => {
@@ -167,7 +207,7 @@ fn look_at(folder: &Path, label: String, before: Option<Known>) -> (Option<Known
         }
         Err(why) => tracing::warn!(folder = %folder.display(), "manifest {why}"),
     }
-    (Some(Known { label, stamp: settled(&metadata), read }), true)
+    (Some(Known { label, stamp, read }), true)
 }
 
 fn refused(label: String, trouble: Trouble, before: Option<Known>) -> (Option<Known>, bool) {
@@ -179,7 +219,33 @@ fn refused(label: String, trouble: Trouble, before: Option<Known>) -> (Option<Kn
     (Some(Known { label, stamp: None, read: Err(why) }), !told)
 }
 
-fn settled(metadata: &Metadata) -> Option<Stamp> {
-    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    age.is_some_and(|age| age > UNSETTLED).then(|| Stamp::of(metadata))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_from_the_future_is_read_again_for_two_seconds_and_whenever_it_is_written() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join(FILE);
+        let future = SystemTime::now() + Duration::from_secs(86_400);
+        let write = |name: &str| {
+            let zeros = "0".repeat(64);
+            let text = format!(r#"{{"genes":[{{"name":"{name}","sha256":"{zeros}"}}]}}"#);
+            std::fs::write(&path, text).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(future).unwrap();
+        };
+        let mut scan = Scan::new(vec![top.path().to_owned()]);
+        let begun = Instant::now();
+        let mut look = |seconds: f64| {
+            let changed = scan.look(|| begun + Duration::from_secs_f64(seconds)).is_some();
+            (changed, scan.known[top.path()].stamp.unwrap().settled)
+        };
+        write("a");
+        assert_eq!(look(0.0), (true, false));
+        assert_eq!(look(1.9), (false, false), "to be read again: it may have been written since");
+        assert_eq!(look(2.1), (false, true), "whatever was written, its stamp would differ by now");
+        write("b");
+        assert_eq!(look(2.2), (true, false), "its size and the time it was given are the same");
+        assert_eq!(look(4.3), (false, true));
+    }
 }
