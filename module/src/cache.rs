@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::answer::{Miss, SourceKind};
 use crate::files::{self, Manner, Trouble};
@@ -69,7 +70,7 @@ impl Local for Cache {
         "cache"
     }
 
-    fn find(&self, want: &Want) -> Result<Found, Miss> {
+    fn find(&self, _on: &Handle, want: &Want) -> Result<Found, Miss> {
         self.inner.read(want)
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use crate::answer::{Miss, SourceKind};
 use crate::verify::Verified;
@@ -35,8 +36,9 @@ pub(crate) trait Local: Send + Sync {
     /// Its name in answers; no host path.
     fn name(&self) -> &str;
 
-    /// Looks for the module. Only verified bytes can be returned. Blocking.
-    fn find(&self, want: &Want) -> Result<Found, Miss>;
+    /// Looks for the module. Only verified bytes can be returned. Blocking, on no thread of `on`, which is where work can be
+    /// put that may hang.
+    fn find(&self, on: &Handle, want: &Want) -> Result<Found, Miss>;
 }
 
 /// A place over the network where modules may be: a Kubo node, and each gateway.

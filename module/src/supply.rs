@@ -103,7 +103,8 @@ impl Supply {
         let stats = Arc::new(Stats::default());
         let max_file = config.max_file_size;
         let uploads = Uploads::open(config.state_dir.join("modules"), config.upload_quota, max_file)?;
-        let manifests = Manifests::new(config.manifest_dirs, config.manifest_recheck, max_file);
+        let manifests =
+            Manifests::new(config.manifest_dirs, config.manifest_recheck, config.fetch_timeout, max_file);
         let cache = config
             .cache_dir
             .map(|folder| Arc::new(Cache::new(folder, config.cache_max_bytes, max_file, stats.clone())));
@@ -229,7 +230,7 @@ impl Supply {
             let network = on.clone();
             self.threads.readers.run(on, move || {
                 let asked = Instant::now();
-                match inner.find(&owner, &wanted) {
+                match inner.find(&network, &owner, &wanted) {
                     ControlFlow::Break(outcome) => flight.land(outcome),
                     ControlFlow::Continue(misses) => {
                         let rest = async move { inner.find_later(&owner, &wanted, asked, misses).await };
@@ -340,11 +341,11 @@ impl Inner {
     }
 
     /// Asks the shared sources on this machine one after the other: the outcome, or who has not got it. Blocking.
-    fn find(&self, tenant: &str, want: &Want) -> ControlFlow<Outcome, Vec<Missed>> {
+    fn find(&self, on: &Handle, tenant: &str, want: &Want) -> ControlFlow<Outcome, Vec<Missed>> {
         let mut misses = Vec::new();
         for source in &self.local {
             let (kind, name) = (source.kind(), source.name());
-            match source.find(want) {
+            match source.find(on, want) {
                 Ok(found) => return ControlFlow::Break(Ok(self.deliver(tenant, want, kind, found))),
                 Err(miss) => self.missed(want, kind, name, miss, &mut misses)?,
             }

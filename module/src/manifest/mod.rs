@@ -6,7 +6,7 @@
 //! is a few `stat` calls, and none at all while nobody asks.
 //!
 //! So a changed entry counts after `recheck`, and a new one at once: nothing is said not to be listed before a look that
-//! began after the question.
+//! began after the question. A folder that hangs holds that up for the fetch time-out; then what was seen last stands.
 
 mod index;
 mod parse;
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::answer::{Miss, SourceKind};
 use crate::files::{self, Trouble};
@@ -43,30 +44,49 @@ pub(crate) struct Manifests {
 
 struct Inner {
     recheck: Duration,
+    /// The longest wait for a look: a folder on a network may hang.
+    patience: Duration,
     max_file: u64,
     /// Then there is nothing to look at.
     no_folders: bool,
     /// Somebody looks ahead.
     ahead: AtomicBool,
-    /// One look at a time; the others wait for it and use its result.
-    turn: tokio::sync::Mutex<()>,
+    /// One look at a time, until it has ended; the others wait for it and use its result.
+    turn: Arc<tokio::sync::Mutex<()>>,
     scan: Mutex<Scan>,
     seen: Mutex<Seen>,
 }
 
 struct Seen {
+    /// When the look began that saw this.
     at: Option<Instant>,
+    /// When the look began that has not ended.
+    looking: Option<Instant>,
     index: Arc<Index>,
 }
 
+/// A look under way, until it has ended, however it does.
+struct Look {
+    inner: Arc<Inner>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.inner.seen.lock().looking = None;
+    }
+}
+
 impl Manifests {
-    pub(crate) fn new(folders: Vec<PathBuf>, recheck: Duration, max_file: u64) -> Self {
-        let seen = Mutex::new(Seen { at: None, index: Arc::default() });
+    /// `patience` is the longest that anybody waits for a look; then what was seen last stands.
+    pub(crate) fn new(folders: Vec<PathBuf>, recheck: Duration, patience: Duration, max_file: u64) -> Self {
+        let seen = Mutex::new(Seen { at: None, looking: None, index: Arc::default() });
         let no_folders = folders.is_empty();
-        let (turn, scan) = (tokio::sync::Mutex::default(), Mutex::new(Scan::new(folders)));
+        let (turn, scan) = (Arc::default(), Mutex::new(Scan::new(folders)));
         Self {
             inner: Arc::new(Inner {
                 recheck,
+                patience,
                 max_file,
                 no_folders,
                 ahead: AtomicBool::new(false),
@@ -139,11 +159,27 @@ impl Inner {
         seen.at.is_some_and(|at| at >= asked).then(|| seen.index.clone())
     }
 
+    /// A view from after `asked`, or the last one where that takes too long.
     async fn look_after(self: &Arc<Self>, asked: Instant) -> Arc<Index> {
         if self.no_folders {
             return Arc::default();
         }
-        let _turn = self.turn.lock().await;
+        // All who wait for one look that hangs wait for as long as one of them would.
+        let waited = self.seen.lock().looking.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let patience = self.patience.saturating_sub(waited);
+        match tokio::time::timeout(patience, self.look_in_turn(asked)).await {
+            Ok(index) => index,
+            Err(_) => {
+                if !patience.is_zero() {
+                    tracing::warn!("the manifest folders hang: what was seen last stands");
+                }
+                self.seen.lock().index.clone()
+            }
+        }
+    }
+
+    async fn look_in_turn(self: &Arc<Self>, asked: Instant) -> Arc<Index> {
+        let turn = self.turn.clone().lock_owned().await;
         // Somebody else may have looked while we waited.
         if let Some(index) = self.since(asked) {
             return index;
@@ -152,27 +188,25 @@ impl Inner {
         if let Some(next) = last.and_then(|at| at.checked_add(BETWEEN_LOOKS)) {
             tokio::time::sleep_until(next.into()).await;
         }
-        let inner = self.clone();
-        // If the look dies, the last view stands.
-        let _ = tokio::task::spawn_blocking(move || inner.look_now()).await;
+        // If the look dies, the last view stands. Who waits may give up; the look keeps its turn, so that one that hangs
+        // holds one thread and no more.
+        let look = Look { inner: self.clone(), _turn: turn };
+        let _ = tokio::task::spawn_blocking(move || look.inner.look_now()).await;
         self.seen.lock().index.clone()
     }
 
     /// A view not older than `recheck`, on a thread that may wait for a look.
-    fn view(&self) -> Arc<Index> {
+    fn view(self: &Arc<Self>, on: &Handle) -> Arc<Index> {
         if let Some((index, _)) = self.young() {
             return index;
         }
-        let _turn = self.turn.blocking_lock();
-        if let Some((index, _)) = self.young() {
-            return index;
-        }
-        self.look_now();
-        self.seen.lock().index.clone()
+        let now = Instant::now();
+        on.block_on(self.look_after(now.checked_sub(self.recheck).unwrap_or(now)))
     }
 
     fn look_now(&self) {
         let at = Instant::now();
+        self.seen.lock().looking = Some(at);
         let changed = self.scan.lock().look(Instant::now);
         let mut seen = self.seen.lock();
         if let Some(index) = changed {
@@ -242,11 +276,55 @@ impl Local for Manifests {
         "manifests"
     }
 
-    fn find(&self, want: &Want) -> Result<Found, Miss> {
-        let index = self.inner.view();
+    fn find(&self, on: &Handle, want: &Want) -> Result<Found, Miss> {
+        let index = self.inner.view(on);
         if index.places(want).is_empty() {
             return Err(Miss::Unlisted(index.not_listed()));
         }
         self.inner.read(&index, want)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::runtime::Builder;
+
+    #[test]
+    fn a_look_that_hangs_holds_one_thread_and_nobody_beyond_their_patience() {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let top = tempfile::tempdir().unwrap();
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build();
+        let runtime = runtime.unwrap();
+        let folders = vec![top.path().to_owned()];
+        let manifests = Manifests::new(folders, Duration::ZERO, PATIENCE, 100);
+        let want = Want::Raw(sha256(b"module"));
+        let find = || manifests.find(runtime.handle(), &want);
+        let find_new = || runtime.block_on(manifests.find_new(&want, Instant::now()));
+        assert!(matches!(find(), Err(Miss::Unlisted(_))));
+
+        // A look that cannot have this goes on as little as one whose folder hangs.
+        let hanging = manifests.inner.scan.lock();
+        std::fs::write(top.path().join("add.wasm"), "module").unwrap();
+        let text = format!(r#"{{"genes":[{{"name":"add","cid":"{want}"}}]}}"#);
+        std::fs::write(top.path().join("manifest.json"), text).unwrap();
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert!(matches!(find(), Err(Miss::Unlisted(_))));
+            assert!(find_new().is_none());
+        }
+        let waited = begun.elapsed();
+        assert!(waited >= PATIENCE && waited < 3 * PATIENCE, "{waited:?} for all together");
+        // One of the two threads is free.
+        let other = async { tokio::time::timeout(PATIENCE * 10, blocking(|| Ok(()))).await };
+        assert_eq!(runtime.block_on(other), Ok(Ok(())));
+
+        drop(hanging);
+        while manifests.inner.seen.lock().looking.is_some() {
+            std::thread::yield_now();
+        }
+        assert!(find_new().is_some_and(|found| found.is_ok()));
+        assert!(find().is_ok());
     }
 }
