@@ -88,13 +88,20 @@ impl Stats {
     pub(crate) fn missed(&self, kind: SourceKind, miss: &Miss) {
         let row = &self.rows[kind.index()];
         let counter = match miss {
-            Miss::Absent(_) | Miss::Unlisted(_) => &row.absent,
+            Miss::Absent(_) => &row.absent,
+            // It may be listed at the next look: what comes of that is counted.
+            Miss::Unlisted(_) => return,
             Miss::Down(_) | Miss::Failed(_) | Miss::Silent(_) => &row.failed,
             Miss::LeftOut(_) => &row.left_out,
             Miss::Lied(_) | Miss::TooLarge(_) => &row.unverified,
             Miss::Invalid(_) => &row.invalid,
         };
         add(counter, 1);
+    }
+
+    /// It stayed unlisted.
+    pub(crate) fn unlisted(&self, kind: SourceKind) {
+        add(&self.rows[kind.index()].absent, 1);
     }
 
     pub(crate) fn snapshot(&self) -> StatsSnapshot {

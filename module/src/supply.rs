@@ -343,11 +343,24 @@ impl Inner {
     /// Asks the shared sources on this machine one after the other: the outcome, or who has not got it. Blocking.
     fn find(&self, on: &Handle, tenant: &str, want: &Want) -> ControlFlow<Outcome, Vec<Missed>> {
         let mut misses = Vec::new();
+        let mut unlisted = None;
         for source in &self.local {
             let (kind, name) = (source.kind(), source.name());
-            match source.find(on, want) {
-                Ok(found) => return ControlFlow::Break(Ok(self.deliver(tenant, want, kind, found))),
-                Err(miss) => self.missed(want, kind, name, miss, &mut misses)?,
+            let said = match source.find(on, want) {
+                Ok(found) => ControlFlow::Break(Ok(self.deliver(tenant, want, kind, found))),
+                Err(miss) => {
+                    if matches!(miss, Miss::Unlisted(_)) {
+                        unlisted = Some(kind);
+                    }
+                    self.missed(want, kind, name, miss, &mut misses)
+                }
+            };
+            if let ControlFlow::Break(outcome) = said {
+                // Nobody looks again.
+                if let Some(kind) = unlisted {
+                    self.stats.unlisted(kind);
+                }
+                return ControlFlow::Break(outcome);
             }
         }
         ControlFlow::Continue(misses)
@@ -362,13 +375,12 @@ impl Inner {
         mut misses: Vec<Missed>,
     ) -> Outcome {
         let unlisted = misses.iter().position(|(miss, _)| matches!(miss, Miss::Unlisted(_)));
-        if let Some(at) = unlisted
-            && let Some(new) = self.manifests.find_new(want, asked).await
-        {
+        if let Some(at) = unlisted {
             let (kind, name) = (self.manifests.kind(), self.manifests.name());
-            match new {
-                Ok(found) => return Ok(self.deliver(tenant, want, kind, found)),
-                Err(miss) => {
+            match self.manifests.find_new(want, asked).await {
+                None => self.stats.unlisted(kind),
+                Some(Ok(found)) => return Ok(self.deliver(tenant, want, kind, found)),
+                Some(Err(miss)) => {
                     misses.remove(at);
                     if let ControlFlow::Break(outcome) = self.missed(want, kind, name, miss, &mut misses) {
                         return outcome;

@@ -311,6 +311,7 @@ async fn memory_answers_without_the_disk_and_keeps_its_bound() {
     assert_eq!((stats.memory_modules, stats.memory_hits), (3, 4));
     assert!(stats.memory_bytes <= 100_000);
     assert_eq!(stats.source(SourceKind::Cache).found, 5);
+    assert_eq!(stats.source(SourceKind::Manifest).absent, 5, "asked before the cache");
 }
 
 #[tokio::test]
@@ -385,6 +386,10 @@ async fn a_new_entry_counts_at_once_however_often_was_asked_before() {
         };
         assert_eq!(found.unwrap().bytes, module);
     }
+    // Each is missed once and found once by its bytes' name, and an AST hash that is not listed asks no source.
+    let stats = supply.stats();
+    let manifests = stats.source(SourceKind::Manifest);
+    assert_eq!((manifests.absent, manifests.found), (10, 10));
 }
 
 #[tokio::test]
