@@ -132,6 +132,11 @@ fn client(tls: ClientConfig, permit: &FetchPermit, connect: &ConnectPermit) -> r
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
+        // See `encoding`: the client would undo one of them, and hide that there was one.
+        .no_gzip()
+        .no_deflate()
+        .no_brotli()
+        .no_zstd()
         .http1_only()
         .http1_max_headers(body::HEADERS_MAX)
         .pool_max_idle_per_host(0)
