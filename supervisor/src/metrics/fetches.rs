@@ -52,7 +52,7 @@ impl Fetches {
             received: counter(
                 r,
                 "void_wasm_fetch_received_bytes_total",
-                "Bytes of bodies received for guests, after decompression.",
+                "Bytes of bodies received for guests, before decompression.",
             )?,
         })
     }
