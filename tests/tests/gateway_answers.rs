@@ -109,4 +109,32 @@ fn an_encoding_is_undone_once_or_left_with_its_name() {
         };
         assert_eq!(emitted(&server, run.id(), "body"), body, "{path}");
     }
+    // As they came, not as they were decoded.
+    let received = server.metrics().sum("void_wasm_fetch_received_bytes_total", &[]);
+    assert_eq!(received, (4 * inner.len() + 2 * twice.len()) as f64);
+}
+
+#[test]
+fn a_body_that_never_gives_anything_is_broken_off() {
+    let member = gzip(b"");
+    let host = Upstream::start(move |asked, to| {
+        let (encoding, piece) = match asked.target() {
+            "/members" => ("gzip", member.repeat(100)),
+            _ => ("deflate", [0, 0, 0, 255, 255].repeat(1000)),
+        };
+        write!(to, "HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nConnection: close\r\n\r\n")?;
+        // Until nobody reads any more.
+        loop {
+            to.write_all(&piece)?;
+        }
+    });
+    let server = fetching(&host.place()).env("WASM_HTTP_MAX_BYTES", "1000000").start();
+    for (path, most) in [("members", 1000 * gzip(b"").len()), ("blocks", 1_000_000 + 125_000 + 65_536)] {
+        let before = server.metrics().sum("void_wasm_fetch_received_bytes_total", &[]);
+        let run = fetch(&server, Request::get(&format!("http://{}/{path}", host.place())));
+        assert_eq!(code(&run), TOO_LARGE, "{path}");
+        let received = server.metrics().sum("void_wasm_fetch_received_bytes_total", &[]) - before;
+        // And no more of it than one read.
+        assert!(received > most as f64 && received < (most + 1_000_000) as f64, "{path}: {received}");
+    }
 }

@@ -10,6 +10,7 @@ use void_tests::{
 };
 
 const DENIED: i64 = -1;
+const UNREACHABLE: i64 = -8;
 
 /// Has what every form has a word of its own for.
 const SECRET: &str = "Bearer S3cr3t+/<T0ken>&'\"\\=end";
@@ -211,6 +212,39 @@ fn names_of_headers_and_encodings_do_not_tell_it_either() {
         assert_eq!(code(&run), DENIED);
         denied_by(&run, "secret");
         assert!(!run.record().to_string().to_lowercase().contains("sup3r"), "{}", run.record());
+    }
+}
+
+/// The HTTP client undoes `chunked` as the last coding of the last line, and gives on what it leaves.
+#[test]
+fn a_body_that_was_encoded_in_transfer_does_not_come() {
+    let key = "Sup3rS3cr3tK3y";
+    let host = Upstream::start(|asked, to| {
+        let key = asked.header("x-key").unwrap_or_default();
+        let chunks =
+            |body: &[u8]| [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n\r\n"].concat();
+        let (lines, body) = match asked.target() {
+            "/chunked" => (&["chunked"][..], chunks(key.as_bytes())),
+            "/list" => (&["gzip, chunked"][..], chunks(&gzip(key.as_bytes()))),
+            "/lines" => (&["gzip", "chunked"][..], chunks(&gzip(key.as_bytes()))),
+            "/gzip" => (&["gzip"][..], gzip(key.as_bytes())),
+            // Taken for no chunks, whose marks then stand inside of the secret.
+            _ => (
+                &["chunked, identity"][..],
+                key.bytes().flat_map(|byte| [b"1\r\n", &[byte][..], b"\r\n"].concat()).collect(),
+            ),
+        };
+        let lines: String = lines.iter().map(|line| format!("Transfer-Encoding: {line}\r\n")).collect();
+        write!(to, "HTTP/1.1 200 OK\r\n{lines}Connection: close\r\n\r\n")?;
+        to.write_all(&body)
+    });
+    let file = secrets(&format!("{} X-Key {key}\n", host.place()));
+    let server = server(&[&host], &file);
+    let run = fetch(&server, Request::get(&format!("http://{}/chunked", host.place())));
+    assert_eq!(server.emitted_text(run.id(), "body"), "***");
+    for path in ["list", "lines", "gzip", "identity"] {
+        let run = fetch(&server, Request::get(&format!("http://{}/{path}", host.place())));
+        assert_eq!(code(&run), UNREACHABLE, "{path}");
     }
 }
 

@@ -8,7 +8,7 @@ use void_policy::judge::FetchPermit;
 use void_policy::secrets::Redactor;
 
 use super::connect::why;
-use super::encoding::{Decoder, Encoding, Spoiled};
+use super::encoding::{Decoder, Encoding, Spoiled, most_encoded, undone_in_transfer};
 use super::{Failure, Performed};
 use crate::gateway::Answer;
 use crate::metrics::Metrics;
@@ -42,6 +42,9 @@ pub(super) async fn read(
     let status = response.status().as_u16();
     // RFC 9110, 15: there are no others. A guest is told that it gets none of them.
     if status > 599 {
+        return Err(Failure::Failed(Refusal::Unreachable));
+    }
+    if !undone_in_transfer(response.headers()) {
         return Err(Failure::Failed(Refusal::Unreachable));
     }
     let encoding = Encoding::of(response.headers());
@@ -115,7 +118,8 @@ async fn whole(
         }
     };
     let decoded = matches!(encoding, Encoding::Gzip | Encoding::Deflate);
-    if !decoded && response.content_length().is_some_and(|announced| announced > most as u64) {
+    let most_received = if decoded { most_encoded(most) } else { most };
+    if response.content_length().is_some_and(|announced| announced > most_received as u64) {
         return Err(spoiled(Spoiled::TooLarge));
     }
     let mut decoder = Decoder::new(encoding, most);

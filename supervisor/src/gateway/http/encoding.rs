@@ -5,11 +5,30 @@
 
 use std::io::{self, Write};
 
-use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
-use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, TRANSFER_ENCODING};
 
 /// What a host is told.
 pub(super) const ACCEPTED: &str = "gzip, deflate";
+
+/// Members of a gzip body (RFC 1952, 2.2): each costs a decoder, also if it holds nothing. Tools that write many put 64 KiB
+/// into each.
+const MEMBERS_MAX: usize = 1000;
+
+/// The most bytes that a body of so many may have before it is decoded: what cannot be compressed grows by less. Pieces that
+/// decode to nothing would otherwise be read for ever.
+pub(super) fn most_encoded(most: usize) -> usize {
+    most.saturating_add(most / 8).saturating_add(64 * 1024)
+}
+
+/// Whether the HTTP client undoes the transfer encoding (RFC 9112, 6.1): it knows `chunked` alone, and only as the last word
+/// of the last line. A host must not send another where none was asked for.
+pub(super) fn undone_in_transfer(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked =
+        lines.next().is_none_or(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    chunked && lines.next().is_none()
+}
 
 /// How a body is encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,17 +58,46 @@ impl Encoding {
 /// A body as it grows, decoded, up to its limit.
 pub(super) struct Decoder {
     how: How,
+    /// Bytes that may still come.
+    left: usize,
     /// Something has come. A body that is empty, as HEAD's is, is no broken one.
     begun: bool,
 }
 
 enum How {
     AsItIs(Room),
-    Gzip(MultiGzDecoder<Room>),
+    Gzip(Members),
     /// What `deflate` means depends on the first byte: zlib, as it should, or the bare form that some hosts send.
     Deflate(Option<Room>),
     Zlib(ZlibDecoder<Room>),
     Bare(DeflateDecoder<Room>),
+}
+
+/// The members of a gzip body, one after the other.
+struct Members {
+    /// None after an error.
+    now: Option<GzDecoder<Room>>,
+    /// How many may follow.
+    left: usize,
+}
+
+impl Members {
+    fn take(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        while !piece.is_empty() {
+            let taken = self.now.as_mut().map_or(Ok(0), |decoder| decoder.write(piece))?;
+            // It takes nothing more where its member ends.
+            if taken == 0 {
+                self.left = self.left.checked_sub(1).ok_or(io::ErrorKind::FileTooLarge)?;
+                self.now = Some(GzDecoder::new(self.now.take().ok_or(io::ErrorKind::InvalidData)?.finish()?));
+            }
+            piece = piece.get(taken..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<Room> {
+        self.now.ok_or(io::ErrorKind::InvalidData)?.finish()
+    }
 }
 
 /// Why there is no body.
@@ -86,21 +134,22 @@ impl From<io::Error> for Spoiled {
 }
 
 impl Decoder {
-    /// Decodes a body of at most so many bytes. [`Encoding::Other`] is left as it is.
+    /// Decodes a body of at most so many bytes, from at most [`most_encoded`]. [`Encoding::Other`] is left as it is.
     pub(super) fn new(encoding: &Encoding, most: usize) -> Decoder {
         let room = Room { bytes: Vec::new(), most };
         let how = match encoding {
             Encoding::Plain | Encoding::Other(_) => How::AsItIs(room),
-            Encoding::Gzip => How::Gzip(MultiGzDecoder::new(room)),
+            Encoding::Gzip => How::Gzip(Members { now: Some(GzDecoder::new(room)), left: MEMBERS_MAX - 1 }),
             Encoding::Deflate => How::Deflate(Some(room)),
         };
-        Decoder { how, begun: false }
+        Decoder { how, left: most_encoded(most), begun: false }
     }
 
     /// Takes the next piece.
     pub(super) fn take(&mut self, piece: &[u8]) -> Result<(), Spoiled> {
         let Some(first) = piece.first() else { return Ok(()) };
         self.begun = true;
+        self.left = self.left.checked_sub(piece.len()).ok_or(Spoiled::TooLarge)?;
         if let How::Deflate(room) = &mut self.how
             && let Some(room) = room.take()
         {
@@ -114,7 +163,7 @@ impl Decoder {
         }
         match &mut self.how {
             How::AsItIs(room) => room.write_all(piece),
-            How::Gzip(decoder) => decoder.write_all(piece),
+            How::Gzip(members) => members.take(piece),
             How::Zlib(decoder) => decoder.write_all(piece),
             How::Bare(decoder) => decoder.write_all(piece),
             How::Deflate(_) => Ok(()),
@@ -129,7 +178,7 @@ impl Decoder {
         }
         let room = match self.how {
             How::AsItIs(room) => room,
-            How::Gzip(decoder) => decoder.finish()?,
+            How::Gzip(members) => members.finish()?,
             How::Zlib(mut decoder) => {
                 ended(decoder.write(&[0]))?;
                 decoder.finish()?
@@ -164,6 +213,51 @@ mod tests {
             headers.append(CONTENT_ENCODING, HeaderValue::from_static(line));
         }
         Encoding::of(&headers)
+    }
+
+    #[test]
+    fn only_chunks_are_undone_by_the_client() {
+        for (lines, undone) in [
+            (&[][..], true),
+            (&["chunked"], true),
+            (&[" Chunked "], true),
+            (&["gzip, chunked"], false),
+            (&["gzip", "chunked"], false),
+            (&["chunked", "chunked"], false),
+            (&["chunked,"], false),
+            (&["chunked, identity"], false),
+            (&["gzip"], false),
+            (&["identity"], false),
+            (&[""], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            lines.iter().for_each(|line| {
+                headers.append(TRANSFER_ENCODING, HeaderValue::from_static(line));
+            });
+            assert_eq!(undone_in_transfer(&headers), undone, "{lines:?}");
+        }
+    }
+
+    /// What decodes to nothing is bounded as well.
+    #[test]
+    fn a_body_that_never_gives_anything_has_an_end() {
+        let empty = GzEncoder::new(Vec::new(), Compression::default()).finish().unwrap();
+        for piece in [1, 19, 4096] {
+            assert_eq!(
+                decoded(&Encoding::Gzip, &empty.repeat(MEMBERS_MAX), piece, 0),
+                Ok(Vec::new()),
+                "{piece}"
+            );
+            let more = decoded(&Encoding::Gzip, &empty.repeat(MEMBERS_MAX + 1), piece, 1 << 30);
+            assert_eq!(more, Err(Spoiled::TooLarge), "{piece}");
+        }
+        // Stored blocks without bytes (RFC 1951, 3.2.4), and then the last one.
+        let stored =
+            |bytes: usize| [[0, 0, 0, 255, 255].repeat(bytes / 5 - 1), vec![1, 0, 0, 255, 255]].concat();
+        let most = 80_000;
+        assert_eq!(most_encoded(most), 155_536);
+        assert_eq!(decoded(&Encoding::Deflate, &stored(155_535), 4096, most), Ok(Vec::new()));
+        assert_eq!(decoded(&Encoding::Deflate, &stored(155_540), 4096, most), Err(Spoiled::TooLarge));
     }
 
     fn decoded(encoding: &Encoding, body: &[u8], piece: usize, most: usize) -> Result<Vec<u8>, Spoiled> {
