@@ -1,12 +1,17 @@
 //! The forms in which one ASCII character may stand in a text: as it is, and as percent-encoding, JSON and its kin, and
-//! HTML write it, also twice over (`%2520`, `\\\"`, `&amp;quot;`). Letters count alike in upper and lower case.
+//! HTML write it, also one within the other (`%2520`, `\\\"`, `&amp;quot;`, `\u0026#43;`). Letters count alike in upper and
+//! lower case.
 //!
 //! A form says nothing of its neighbours: whoever writes a text may mix them freely, and escape one `/` and leave the next.
 
 /// One more than the longest form that is read may have bytes.
 pub(super) const FORM_MAX_BYTES: usize = 32;
-/// How often an escape may itself be escaped.
+/// How many writers may have put a text into one another.
 const DEPTH: usize = 3;
+/// How many escapes are undone one after the other. What stands behind a backslash may be escaped as often as that itself.
+const ESCAPES: usize = 2 * DEPTH;
+/// Letters of a name in [`NAMES`].
+const NAME_MAX_BYTES: usize = 8;
 /// Digits of a number in an entity, leading zeros among them.
 const DIGITS_MAX: usize = 10;
 
@@ -70,110 +75,135 @@ pub(super) fn begins(character: u8) -> impl Iterator<Item = u8> {
 pub(super) fn at(text: &[u8], mut found: impl FnMut(u8, usize)) {
     let text = text.get(..FORM_MAX_BYTES - 1).unwrap_or(text);
     let Some(&first) = text.first() else { return };
-    found(fold(first), 1);
-    match first {
-        b'+' => found(b' ', 1),
-        b'%' => percent(text, found),
-        b'\\' => backslash(text, found),
-        b'&' => entity(text, found),
-        // As CSV and SQL write them.
-        b'"' | b'\'' if text.get(1) == Some(&first) => found(first, 2),
+    let (mut character, mut end) = (first, 1);
+    for _ in 0..ESCAPES {
+        tell(text, character, end, &mut found);
+        let next = match character {
+            b'\\' => backslashes(text, end, &mut found),
+            _ => escape(text, character, end, DEPTH),
+        };
+        let Some(next) = next else { return };
+        (character, end) = next;
+    }
+    tell(text, character, end, &mut found);
+}
+
+/// Tells a character that ends there, and what it may mean with what follows.
+fn tell(text: &[u8], character: u8, end: usize, found: &mut impl FnMut(u8, usize)) {
+    found(fold(character), end);
+    match character {
+        // As forms write it, whatever they were put into.
+        b'+' => found(b' ', end),
+        // As CSV and SQL write them. Both alike: the other mark of `\""` ends a text in JSON.
+        b'"' | b'\'' => {
+            let (form, rest) = text.split_at(end);
+            if rest.starts_with(form) {
+                found(character, 2 * end);
+            }
+        }
         _ => {}
     }
 }
 
-/// `%41`, `%2541`, and `%u0041` of old scripts.
-fn percent(text: &[u8], mut found: impl FnMut(u8, usize)) {
-    let mut at = 1;
-    for _ in 0..DEPTH {
-        if matches!(text.get(at), Some(b'u' | b'U'))
-            && let Some(character) = ascii(text, at + 1, 4)
-        {
-            found(character, at + 5);
-        }
-        let Some(byte) = hex(text, at, 2) else { return };
-        let byte = byte as u8;
-        at += 2;
-        found(fold(byte), at);
-        if byte != b'%' {
-            return;
+/// What a run of backslashes stands for, the first of which ends there, and what stands behind it.
+fn backslashes(text: &[u8], end: usize, found: &mut impl FnMut(u8, usize)) -> Option<(u8, usize)> {
+    let (mut run, mut end) = (1usize, end);
+    while run < 1 << DEPTH
+        && let Some(next) = unit(text, end, b'\\', DEPTH)
+    {
+        (run, end) = (run + 1, next);
+        if run.is_power_of_two() {
+            found(b'\\', end);
         }
     }
-}
-
-/// `\"`, `\/`, `\ `, `\t`, `\x41`, `\u0041`, `\u{41}`, and all of them behind more backslashes.
-fn backslash(text: &[u8], mut found: impl FnMut(u8, usize)) {
-    let most = 1 << DEPTH;
-    let run = text.iter().take(most).take_while(|&&byte| byte == b'\\').count();
-    (1..=DEPTH)
-        .map(|depth| 1 << depth)
-        .filter(|&length| length <= run)
-        .for_each(|length| found(b'\\', length));
-    match text.get(run) {
-        Some(b'u' | b'U') => {
-            if let Some(character) = ascii(text, run + 1, 4) {
-                found(character, run + 5);
-            } else if text.get(run + 1) == Some(&b'{') {
-                let digits = digits(text, run + 2, 16);
-                if let Some(character) = ascii(text, run + 2, digits)
-                    && text.get(run + 2 + digits) == Some(&b'}')
-                {
-                    found(character, run + 3 + digits);
-                }
-            }
-        }
-        Some(b'x' | b'X') => {
-            if let Some(character) = ascii(text, run + 1, 2) {
-                found(character, run + 3);
-            }
-        }
-        Some(b't' | b'T') => found(b'\t', run + 1),
-        Some(&mark) if mark == b' ' || mark.is_ascii_punctuation() && mark != b'\\' => found(mark, run + 1),
-        _ => {}
-    }
-}
-
-/// `&quot;`, `&#34;`, `&#x22;`, with leading zeros too, and `&amp;quot;`.
-fn entity(text: &[u8], mut found: impl FnMut(u8, usize)) {
-    let mut at = 1;
-    for _ in 0..DEPTH {
-        if let Some((character, length)) = named(text, at).or_else(|| numbered(text, at)) {
-            found(fold(character), at + length);
-            at += length;
-            if character == b'&' {
-                continue;
-            }
-        }
-        return;
-    }
-}
-
-fn named(text: &[u8], from: usize) -> Option<(u8, usize)> {
-    let rest = text.get(from..text.len().min(from + FORM_MAX_BYTES / 3))?;
-    let length = rest.iter().position(|&byte| byte == b';')?;
-    let name = rest.get(..length)?;
-    let (_, character) = NAMES.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))?;
-    Some((*character, length + 1))
-}
-
-fn numbered(text: &[u8], from: usize) -> Option<(u8, usize)> {
-    if text.get(from) != Some(&b'#') {
+    // A longer run says nothing more.
+    if run == 1 << DEPTH && text.get(end) == Some(&b'\\') {
         return None;
     }
-    let (begin, base) = match text.get(from + 1)? {
-        b'x' | b'X' => (from + 2, 16),
-        _ => (from + 1, 10),
-    };
-    let count = digits(text, begin, base);
-    let number = number(text, begin, count, base)?;
-    let ends = text.get(begin + count) == Some(&b';');
-    (ends && number < 128).then_some((number as u8, begin + count + 1 - from))
+    escape(text, b'\\', end, DEPTH)
 }
 
-/// How many digits stand there.
+/// The character of the escape whose first character, which ends there, is this one. Its other marks may be escaped
+/// themselves, so often.
+fn escape(text: &[u8], begun: u8, end: usize, depth: usize) -> Option<(u8, usize)> {
+    match begun {
+        b'%' => percent(text, end),
+        b'&' => named(text, end, depth).or_else(|| numbered(text, end, depth)),
+        b'\\' => backslash(text, end, depth),
+        _ => None,
+    }
+}
+
+/// Where this mark ends if it stands there, as it is or escaped so often.
+fn unit(text: &[u8], from: usize, mark: u8, depth: usize) -> Option<usize> {
+    let (mut character, mut end) = (*text.get(from)?, from + 1);
+    for left in (0..depth).rev() {
+        if character == mark {
+            break;
+        }
+        (character, end) = escape(text, character, end, left)?;
+    }
+    (character == mark).then_some(end)
+}
+
+/// `%41`, and `%u0041` of old scripts.
+fn percent(text: &[u8], from: usize) -> Option<(u8, usize)> {
+    if matches!(text.get(from), Some(b'u' | b'U')) {
+        return Some((ascii(text, from + 1, 4)?, from + 5));
+    }
+    Some((hex(text, from, 2)? as u8, from + 2))
+}
+
+/// `\"`, `\/`, `\ `, `\t`, `\x41`, `\u0041`, `\u{41}`, and `\101`, which has as many digits as stand there, and three at
+/// most.
+fn backslash(text: &[u8], from: usize, depth: usize) -> Option<(u8, usize)> {
+    match text.get(from)? {
+        b'u' | b'U' => {
+            if let Some(character) = ascii(text, from + 1, 4) {
+                return Some((character, from + 5));
+            }
+            let begin = unit(text, from + 1, b'{', depth)?;
+            let end = begin + digits(text, begin, 16);
+            Some((ascii(text, begin, end - begin)?, unit(text, end, b'}', depth)?))
+        }
+        b'x' | b'X' => Some((ascii(text, from + 1, 2)?, from + 3)),
+        b'0'..=b'7' => {
+            let count = digits(text, from, 8).min(3);
+            let number = number(text, from, count, 8).filter(|number| *number < 128)?;
+            Some((number as u8, from + count))
+        }
+        b't' | b'T' => Some((b'\t', from + 1)),
+        &mark => (mark == b' ' || mark.is_ascii_punctuation()).then_some((mark, from + 1)),
+    }
+}
+
+/// `&quot;`.
+fn named(text: &[u8], from: usize, depth: usize) -> Option<(u8, usize)> {
+    let rest = text.get(from..text.len().min(from + NAME_MAX_BYTES + 1))?;
+    let length = rest.iter().position(|byte| !byte.is_ascii_alphabetic())?;
+    let name = rest.get(..length).filter(|name| !name.is_empty())?;
+    let end = unit(text, from + length, b';', depth)?;
+    let (_, character) = NAMES.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name))?;
+    Some((*character, end))
+}
+
+/// `&#34;` and `&#x22;`, with leading zeros too, and without the `;`, which readers of HTML do not insist on.
+fn numbered(text: &[u8], from: usize, depth: usize) -> Option<(u8, usize)> {
+    let from = unit(text, from, b'#', depth)?;
+    let (begin, base) = match text.get(from)? {
+        b'x' | b'X' => (from + 1, 16),
+        _ => (from, 10),
+    };
+    let count = digits(text, begin, base);
+    let number = number(text, begin, count, base).filter(|number| count <= DIGITS_MAX && *number < 128)?;
+    let end = begin + count;
+    Some((number as u8, unit(text, end, b';', depth).unwrap_or(end)))
+}
+
+/// How many digits stand there, up to one more than a number may have.
 fn digits(text: &[u8], from: usize, base: u32) -> usize {
     let rest = text.get(from..).unwrap_or_default();
-    rest.iter().take(DIGITS_MAX).take_while(|&&byte| char::from(byte).is_digit(base)).count()
+    rest.iter().take(DIGITS_MAX + 1).take_while(|&&byte| char::from(byte).is_digit(base)).count()
 }
 
 fn hex(text: &[u8], from: usize, count: usize) -> Option<u64> {
@@ -245,6 +275,37 @@ mod tests {
             ("&#X0027;", '\''),
             ("&amp;amp;#x00000027;", '\''),
             ("&#43;", '+'),
+            ("&#43", '+'),
+            ("&#x2B", '+'),
+            ("\\053", '+'),
+            ("\\53", '+'),
+            ("\\\\053", '+'),
+            ("&#43;", ' '),
+            ("%2B", ' '),
+            // One within the other.
+            ("\\u0026#43;", '+'),
+            ("\\u0026amp;#43;", '+'),
+            ("\\u00252B", '+'),
+            ("%5Cu002B", '+'),
+            ("&#37;2B", '+'),
+            ("&percnt;2B", '+'),
+            ("%26%2343%3B", '+'),
+            ("%2526%252343%253B", '+'),
+            ("%26amp%3B%23x2b%3b", '+'),
+            ("%26quot%3B", '"'),
+            ("\\&quot;", '"'),
+            ("\\\\\\&quot;", '"'),
+            ("&#92;&#34;", '"'),
+            ("%5C%22", '"'),
+            ("%255C%2522", '"'),
+            ("%5C%5C%5C%22", '"'),
+            ("%5C%5C", '\\'),
+            ("\\u005cu0026#43;", '+'),
+            ("\\u0026\\u002343\\u003b", '+'),
+            ("&amp;&num;43&semi;", '+'),
+            ("%5Cu%7B2b%7D", '+'),
+            ("\\\"\\\"", '"'),
+            ("&quot;&quot;", '"'),
         ] {
             assert!(text.len() < FORM_MAX_BYTES);
             let read = forms(&format!("{text}x"));
@@ -268,6 +329,11 @@ mod tests {
             "&#x;",
             "&#256;",
             "&#99999999999;",
+            "&#00000000043;",
+            "&#435",
+            "&#x2bc",
+            "\\8",
+            "\\777",
             "\\",
             "\\u00",
             "\\ä",
@@ -284,7 +350,8 @@ mod tests {
                 assert!(length >= 1 && length <= text.len() && length < FORM_MAX_BYTES);
                 count += 1;
             });
-            prop_assert!(count <= 8);
+            // One for each escape, for each doubling of backslashes, and for what the last may mean.
+            prop_assert!(count <= 1 + ESCAPES + FORM_MAX_BYTES / 2 + 1);
         }
     }
 }

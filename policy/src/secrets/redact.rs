@@ -1,7 +1,7 @@
 //! Taking a secret out of what a guest is given. Works on whole texts: where a piece of an answer ends must not matter.
 //!
 //! A host that is given a secret may show it in an error page or an echo. It is recognised whatever mix of JSON,
-//! percent-encoding and HTML each of its characters is written in, in upper and lower case; and so is its part that is secret by itself: what
+//! percent-encoding and HTML each of its characters is written in, also one within the other, in upper and lower case; and so is its part that is secret by itself: what
 //! stands behind a scheme (`Bearer`), and each value of cookies. A host that shows it in other ways (in base64, encrypted,
 //! reversed, letter by letter) is not recognised: the operator chose to trust it.
 

@@ -133,7 +133,7 @@ impl Needles {
     pub(super) fn find(&self, text: &[u8]) -> bool {
         let (mut ring, mut at) = (Ring::new(self.words), 0);
         while let Some(from) = self.candidate(text, at) {
-            let followed = self.follow(&mut ring, text, from, |_| true);
+            let followed = self.follow(&mut ring, text, from..text.len(), |_| true);
             if followed.complete.is_some() {
                 return true;
             }
@@ -147,9 +147,16 @@ impl Needles {
         Search { needles: self, ring: Ring::new(self.words), at: 0 }
     }
 
-    /// Follows matches that begin at `from`, and at each later place that `begins`, until none is left. One that begins
-    /// where all others have ended is not followed.
-    fn follow(&self, ring: &mut Ring, text: &[u8], from: usize, begins: impl Fn(usize) -> bool) -> Followed {
+    /// Follows matches that begin at the first of these places, and at each later one that `begins`, until none is left or
+    /// comes to no end by the last. One that begins where all others have ended is not followed.
+    fn follow(
+        &self,
+        ring: &mut Ring,
+        text: &[u8],
+        places: Range<usize>,
+        begins: impl Fn(usize) -> bool,
+    ) -> Followed {
+        let Range { start: from, end: to } = places;
         ring.live = [false; FORM_MAX_BYTES];
         let (mut at, mut furthest, mut complete) = (from, from, None);
         while at <= furthest {
@@ -170,7 +177,7 @@ impl Needles {
                 continue;
             }
             forms::at(rest, |byte, length| {
-                if ring.step(at + length, self.of(byte)) {
+                if at + length <= to && ring.step(at + length, self.of(byte)) {
                     furthest = furthest.max(at + length);
                 }
             });
@@ -205,9 +212,12 @@ impl Needles {
             #[cfg(test)]
             STEPS.with(|steps| steps.set(steps.get() + 1));
             ring.live[at % FORM_MAX_BYTES] = false;
-            forms::at(text.get(at..to).unwrap_or_default(), |byte, length| {
-                self.back(ring, at + length);
-                ring.step(at, self.of(byte));
+            // Read in the whole text: where a form ends may depend on what follows.
+            forms::at(text.get(at..).unwrap_or_default(), |byte, length| {
+                if at + length <= to {
+                    self.back(ring, at + length);
+                    ring.step(at, self.of(byte));
+                }
             });
             let here = ring.get(at).unwrap_or_default();
             let any = here.iter().zip(&self.first).any(|(here, first)| here & first != 0);
@@ -246,7 +256,7 @@ impl Search<'_> {
         let (needles, ring) = (self.needles, &mut self.ring);
         loop {
             let from = needles.candidate(text, self.at)?;
-            let followed = needles.follow(ring, text, from, |_| true);
+            let followed = needles.follow(ring, text, from..text.len(), |_| true);
             self.at = followed.to;
             let Some(end) = followed.complete else { continue };
             // Where they are complete is known; now where they began, and then which belong together.
@@ -255,10 +265,9 @@ impl Search<'_> {
                 let place = place - from;
                 begin.get(place / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
             };
-            let within = text.get(..end).unwrap_or(text);
             let (mut place, mut found) = (from, Vec::new());
             while let Some(start) = (place..end).find(|place| begins(*place)) {
-                let followed = needles.follow(ring, within, start, begins);
+                let followed = needles.follow(ring, text, start..end, begins);
                 found.push(start..followed.complete.unwrap_or(end));
                 place = followed.to;
             }
