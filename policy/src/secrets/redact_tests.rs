@@ -89,6 +89,17 @@ fn of_two_secrets_no_piece_is_left() {
     }
 }
 
+/// Without its `;` a number ends where its digits end, and not where another secret does.
+#[test]
+fn a_form_is_read_past_the_end_of_another_secret() {
+    let mut redactor = Redactor::default();
+    redactor.add("x-key", "x+");
+    redactor.add("x-other", "&#43");
+    for (text, clean) in [("-x&#431-", "-x***1-"), ("-x&#43-", "-***-"), ("-x&#43;-", "-***-")] {
+        assert_eq!(redactor.clean(text.into()), clean.as_bytes(), "{text}");
+    }
+}
+
 /// What a hostile host can make a search cost: each place is looked at three times, and once more where a stretch ends.
 #[test]
 fn no_text_costs_more_than_its_length() {
