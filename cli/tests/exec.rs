@@ -75,8 +75,13 @@ fn a_file_is_uploaded_and_a_command_s_streams_are_copied() {
 #[test]
 fn a_digest_is_an_ast_hash_and_else_the_bytes() {
     let digest = format!("sha256:{}", "0e".repeat(32));
-    let unknown =
-        || ok(record("error", r#""result":null,"reason":"module_not_found","error":"no manifest knows it""#));
+    let not_found = |what: &str| {
+        let end = format!(
+            r#""result":null,"reason":"module_not_found","error":"no source has {what} (somewhere)""#
+        );
+        ok(record("error", &end))
+    };
+    let unknown = || not_found(&format!("AST hash {digest}"));
     let service = Service::replying([
         accepted("live"),
         unknown(),
@@ -103,6 +108,11 @@ fn a_digest_is_an_ast_hash_and_else_the_bytes() {
     let (code, stdout, stderr) = service.run(&format!("exec {digest} --wait"));
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.contains("module_not_found") && stderr.contains("modules push"), "{stderr}");
+
+    // A manifest lists it: it is the module's bytes that nobody has.
+    let service = Service::replying([accepted("live"), not_found(CID)]);
+    let (code, _, stderr) = service.run(&format!("exec {digest} --wait"));
+    assert!(code == 1 && stderr.contains(CID), "{stderr}");
 
     let service = Service::replying([accepted("live"), ok(record("running", r#""result":null"#))]);
     assert_eq!(service.run(&format!("exec {digest}")), (0, format!("{RUN}\n"), String::new()));
