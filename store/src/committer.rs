@@ -184,11 +184,11 @@ impl Committer {
     ///
     /// # Errors
     /// It is not committed, and the writer thread should find out why.
-    pub(crate) fn commit_at_once(&mut self, job: Job) -> Result<(), Job> {
+    pub(crate) fn commit_at_once(&mut self, job: Job) -> Result<(), Vec<Job>> {
         let begin = Instant::now();
         let small = job.batch.weight() <= ALONE_BYTES;
         if !small || !self.pace.allows(begin) || self.conn.busy_timeout(Duration::ZERO).is_err() {
-            return Err(job);
+            return Err(vec![job]);
         }
         let committed = self.commit(vec![job]);
         let waits_again = self.conn.busy_timeout(BUSY_TIMEOUT);
@@ -198,8 +198,7 @@ impl Committer {
         if committed.is_ok() {
             self.told.counts.alone.fetch_add(1, Ordering::Relaxed);
         }
-        // One was given, so one comes back.
-        committed.map_err(|mut failed| failed.jobs.remove(0))
+        committed.map_err(|failed| failed.jobs)
     }
 
     /// Whether the writer thread should look after the storage.

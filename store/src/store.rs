@@ -195,8 +195,8 @@ impl Store {
         let (job, commit) = Job::new(batch.into());
         let left = committer.commit_at_once(job);
         drop(committer);
-        if let Err(job) = left {
-            self.queue.push_job(job);
+        if let Err(jobs) = left {
+            jobs.into_iter().for_each(|job| self.queue.push_job(job));
         }
         commit
     }

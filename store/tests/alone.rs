@@ -37,23 +37,28 @@ fn at_once(store: &Store, own: usize) -> u64 {
     alone() - before
 }
 
+fn is_ever_at_once(store: &Store, own: usize) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(20) {
+        if at_once(store, own) > 0 {
+            return true;
+        }
+    }
+    false
+}
+
 #[test]
 fn alone_it_is_committed_before_the_call_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     // How many is not promised: the writer thread looks after the storage now and then, and on a busy machine the storage
     // looks slow.
-    let is_at_once = |own| {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(20) && at_once(&store, own) == 0 {}
-        begin.elapsed() < Duration::from_secs(20)
-    };
-    assert!(is_at_once(0));
+    assert!(is_ever_at_once(&store, 0));
     let mut expected = store.expect();
     assert_eq!(at_once(&store, 0), 0, "another one is expected");
     expected.not_soon();
     assert_eq!(at_once(&store, 0), 0, "also where it takes long");
-    assert!(is_at_once(1), "the one expected is the caller's");
+    assert!(is_ever_at_once(&store, 1), "the one expected is the caller's");
     drop(expected);
     let stats = store.stats();
     assert_eq!(stats.batches, stats.groups, "one a group");
@@ -88,7 +93,7 @@ fn it_overtakes_nothing_that_was_submitted_before() {
 fn nobody_waits_for_a_lock_on_the_callers_thread() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    while at_once(&store, 0) == 0 {}
+    assert!(is_ever_at_once(&store, 0));
     let other = Connection::open(dir.path().join("void.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begin = Instant::now();
@@ -98,7 +103,11 @@ fn nobody_waits_for_a_lock_on_the_callers_thread() {
     other.execute_batch("ROLLBACK").unwrap();
     commit.wait().unwrap();
     assert_eq!(store.stats().failed_groups, 0);
-    assert_eq!(at_once(&store, 0), 0, "it was tried here, and is not for a while");
+    let again = at_once(&store, 0);
+    assert!(
+        again == 0 || begin.elapsed() > Duration::from_secs(1),
+        "it was tried here, and is not for a second"
+    );
 }
 
 #[test]

@@ -35,6 +35,22 @@ fn counter() -> Vec<u8> {
     caller.code(&code).build()
 }
 
+/// A host that answers nothing until what comes with it is dropped.
+fn silent_host() -> (Upstream, mpsc::Sender<()>) {
+    let (release, held) = mpsc::channel();
+    let held = std::sync::Mutex::new(held);
+    let host = Upstream::start(move |_, _| {
+        let _ = held.lock().unwrap().recv();
+        Ok(())
+    });
+    (host, release)
+}
+
+/// `slow` fetches from it.
+fn asking(host: &Upstream) -> Vec<u8> {
+    Caller::new().fetch("slow", Request::get(&format!("http://{}/", host.place()))).build()
+}
+
 #[test]
 fn the_call_after_the_last_one_ends_the_run() {
     let server = Server::builder()
@@ -126,19 +142,13 @@ fn assert_given_up(server: &Server) {
 
 #[test]
 fn a_call_whose_process_is_killed_is_counted() {
-    let (release, held) = mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    let slow = Upstream::start(move |_, _| {
-        let _ = held.lock().unwrap().recv();
-        Ok(())
-    });
+    let (slow, release) = silent_host();
     let server = Server::builder()
         .env("WASM_CAPS", "http")
         .env("WASM_HTTP_ALLOWLIST", &slow.place())
         .env("WASM_WALL_MS_BUDGET", "60000")
         .start();
-    let cid = server
-        .upload(&Caller::new().fetch("slow", Request::get(&format!("http://{}/", slow.place()))).build());
+    let cid = server.upload(&asking(&slow));
     let id = server.exec(json!({"target": {"cid": cid}, "entry": "slow"})).start();
     eventually("the host was asked", Duration::from_secs(20), || slow.asked().len() == 1);
     // Those that wait for a run too: one of them is it.
@@ -150,21 +160,14 @@ fn a_call_whose_process_is_killed_is_counted() {
 
 #[test]
 fn the_time_of_the_run_ends_a_fetch_and_waiting_is_no_cpu_time() {
-    let (release, held) = mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    let slow = Upstream::start(move |_, _| {
-        // Nothing is answered until the test is over.
-        let _ = held.lock().unwrap().recv();
-        Ok(())
-    });
+    let (slow, release) = silent_host();
     let server = Server::builder()
         .env("WASM_CAPS", "http")
         .env("WASM_HTTP_ALLOWLIST", &slow.place())
         .env("WASM_WALL_MS_BUDGET", "500")
         .env("WASM_CPU_MS_BUDGET", "100")
         .start();
-    let cid = server
-        .upload(&Caller::new().fetch("slow", Request::get(&format!("http://{}/", slow.place()))).build());
+    let cid = server.upload(&asking(&slow));
     let run = server.run(&cid, "slow", json!([]));
     run.failed_with("wall_budget");
     assert!(run.usage("wall_ms") >= 499 && run.usage("wait_ms") >= 400, "{}", run.record());
@@ -175,15 +178,9 @@ fn the_time_of_the_run_ends_a_fetch_and_waiting_is_no_cpu_time() {
 
 #[test]
 fn a_cancel_ends_a_fetch() {
-    let (release, held) = mpsc::channel::<()>();
-    let held = std::sync::Mutex::new(held);
-    let slow = Upstream::start(move |_, _| {
-        let _ = held.lock().unwrap().recv();
-        Ok(())
-    });
+    let (slow, release) = silent_host();
     let server = Server::builder().env("WASM_CAPS", "http").env("WASM_HTTP_ALLOWLIST", &slow.place()).start();
-    let cid = server
-        .upload(&Caller::new().fetch("slow", Request::get(&format!("http://{}/", slow.place()))).build());
+    let cid = server.upload(&asking(&slow));
     let id = server.exec(json!({"target": {"cid": cid}, "entry": "slow"})).start();
     eventually("the host was asked", Duration::from_secs(20), || slow.asked().len() == 1);
     let begin = Instant::now();

@@ -26,10 +26,10 @@ pub(crate) struct Borrowed<'a> {
 
 impl Borrowed<'_> {
     /// See [`Committer::commit_at_once`].
-    pub(crate) fn commit_at_once(&mut self, job: Job) -> Result<(), Job> {
+    pub(crate) fn commit_at_once(&mut self, job: Job) -> Result<(), Vec<Job>> {
         match &mut self.committer {
             Some(committer) => committer.commit_at_once(job),
-            None => Err(job),
+            None => Err(vec![job]),
         }
     }
 }
