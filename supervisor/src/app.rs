@@ -10,6 +10,7 @@ use crate::gateway::Shared;
 use crate::history::History;
 use crate::metrics::Metrics;
 use crate::proof::Layers;
+use crate::run_ids::RunIds;
 use crate::runs::Runs;
 use crate::settings::Live;
 use crate::slots::Slots;
@@ -26,6 +27,8 @@ pub(crate) struct App {
     pub(crate) supply: void_module::Supply,
     /// What survives.
     pub(crate) store: void_store::Store,
+    /// Names for new runs.
+    pub(crate) run_ids: RunIds,
     /// The runs that have not ended.
     pub(crate) runs: Runs,
     /// Who runs next.

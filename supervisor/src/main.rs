@@ -23,6 +23,7 @@ mod random;
 mod readiness;
 mod recover;
 mod run;
+mod run_ids;
 mod runs;
 mod service;
 mod settings;

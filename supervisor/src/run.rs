@@ -124,7 +124,7 @@ pub(crate) async fn submit(
     if !app.settings.now().settings.switches.enabled {
         return Err(disabled());
     }
-    let id = RunId::new(app.store.now_ms(), random::number().map_err(|error| unavailable(&error))?);
+    let id = app.run_ids.next(app.store.now_ms(), random::number().map_err(|error| unavailable(&error))?);
     let reservation = match &request.idempotency_key {
         None => None,
         Some(key) => {

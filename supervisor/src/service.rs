@@ -29,6 +29,7 @@ use crate::listen::{self, ListenError, Listener};
 use crate::metrics::{self, Metrics};
 use crate::pool::{Nursery, zygotes_max};
 use crate::proof::{self, ProofError};
+use crate::run_ids::RunIds;
 use crate::runs::Runs;
 use crate::settings::Live;
 use crate::slots::Slots;
@@ -207,6 +208,7 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
         metrics,
         supply,
         store,
+        run_ids: RunIds::default(),
         runs: Runs::new(),
         slots,
         gateway: gateway::Shared::start()
