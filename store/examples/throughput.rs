@@ -110,7 +110,12 @@ fn queued(store: &Store, tenant: &Arc<str>, runs: u64, group: u64) {
             Accept::queued(RunRow::new(tenant, run).unwrap(), request.clone(), policy.clone(), None).into()
         };
         step(records.iter().map(accept).collect());
-        step(records.iter().map(|run| Change::Started { run_id: run.run_id, at: 5 }.into()).collect());
+        step(
+            records
+                .iter()
+                .map(|run| Change::Started { tenant: tenant.clone(), run_id: run.run_id, at: 5 }.into())
+                .collect(),
+        );
         records.iter_mut().for_each(finish);
         let end = |run: &RunRecord| Change::Ended(Box::new(RunRow::new(tenant, run).unwrap())).into();
         step(records.iter().map(end).collect());

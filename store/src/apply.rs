@@ -38,24 +38,38 @@ impl From<rusqlite::Error> for Fault {
 /// The numbers that the next rows get. Set back when a group fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counters {
-    pub(crate) next_run: u64,
-    pub(crate) next_event: u64,
+    /// In the sequence of runs and events.
+    pub(crate) next: u64,
+    /// In the count of runs.
+    pub(crate) next_ordinal: u64,
 }
 
 impl Counters {
     /// Continues after what is stored. The newest rows are never deleted, so no number is given twice.
     pub(crate) fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let after = |table: &str| {
-            conn.query_row(&format!("SELECT coalesce(max(seq), 0) + 1 FROM {table}"), [], |row| row.get(0))
-                .map(uint)
+        let number = |sql: &str| -> rusqlite::Result<u64> {
+            let number: Option<Option<i64>> = conn.query_row(sql, [], |row| row.get(0)).optional()?;
+            Ok(number.flatten().map_or(0, uint))
         };
-        Ok(Self { next_run: after("runs")?, next_event: after("events")? })
+        let run = number("SELECT max(seq) FROM runs")?;
+        let event = number("SELECT max(seq) FROM events")?;
+        let ordinal = number("SELECT coalesce(ordinal, seq) FROM runs ORDER BY seq DESC LIMIT 1")?;
+        Ok(Self { next: run.max(event) + 1, next_ordinal: ordinal + 1 })
     }
 
-    /// The newest event's number.
+    /// The newest number: of an event, or of a run that has none yet.
     pub(crate) const fn last_event(&self) -> u64 {
-        self.next_event - 1
+        self.next - 1
     }
+}
+
+/// How a new run stands among the events.
+struct Place {
+    seq: u64,
+    first_event: u64,
+    last_event: Option<u64>,
+    /// Whether its two events stand in its own row.
+    paired: bool,
 }
 
 /// Applies changes, always on the same connection: what it knows beside the tables.
@@ -64,12 +78,15 @@ pub(crate) struct Applier {
     source: i64,
     /// Numbers of tenants, among them perhaps some of a transaction that was rolled back: emptied then.
     tenants: HashMap<Arc<str>, i64>,
+    /// No stored run has a greater id.
+    greatest: RunId,
     pub(crate) counters: Counters,
 }
 
 impl Applier {
     pub(crate) fn new(conn: &Connection, source: i64) -> rusqlite::Result<Self> {
-        Ok(Self { source, tenants: HashMap::new(), counters: Counters::load(conn)? })
+        let greatest = crate::open::greatest_id(conn)?.unwrap_or(RunId::from_u128(0));
+        Ok(Self { source, tenants: HashMap::new(), greatest, counters: Counters::load(conn)? })
     }
 
     /// The transaction was rolled back to where `counters` stood.
@@ -82,10 +99,10 @@ impl Applier {
     pub(crate) fn apply(&mut self, conn: &Connection, change: &Change) -> Result<u32, Fault> {
         match change {
             Change::Accept(accept) => self.accept(conn, accept)?,
-            Change::Started { run_id, at } => self.started(conn, *run_id, *at)?,
+            Change::Started { tenant, run_id, at } => self.started(conn, tenant, *run_id, *at)?,
             Change::HeldBack(accept) => self.held_back(conn, accept)?,
             Change::Ended(run) => self.ended(conn, run)?,
-            Change::Emit { run_id, emit } => self.emit(conn, *run_id, emit)?,
+            Change::Emit { tenant, run_id, emit } => self.emit(conn, tenant, *run_id, emit)?,
             Change::KvSet { key, value, limits } => self.kv_set(conn, key, value, *limits)?,
             Change::KvDelete { key } => return self.kv_delete(conn, key).map(u32::from),
         }
@@ -95,6 +112,10 @@ impl Applier {
     fn accept(&mut self, conn: &Connection, accept: &Accept) -> Result<(), Fault> {
         let run = &accept.run;
         let tenant = self.tenant(conn, &run.tenant)?;
+        // Ids rise, so there is seldom anything to look up.
+        if run.run_id <= self.greatest && find(conn, tenant, run.run_id)?.is_some() {
+            return Err(Fault::Refused(WriteError::DuplicateRun(run.run_id)));
+        }
         if let Some(key) = &accept.key {
             if key.tenant() != run.tenant.as_ref() || key.run_id() != run.run_id {
                 let text =
@@ -103,9 +124,8 @@ impl Applier {
             }
             self.take_key(conn, tenant, key)?;
         }
-        let seq = self.counters.next_run;
-        let first_event = self.counters.next_event;
-        let last_event = self.birth_events(conn, accept, tenant, seq)?;
+        let place = self.place(conn, accept, tenant)?;
+        let seq = place.seq;
         conn.prepare_cached(sql::ADD_RUN)?.execute(params![
             int(seq),
             IdBytes::from(run.run_id),
@@ -114,12 +134,15 @@ impl Applier {
             codes::mode_code(run.mode),
             run.labels.len() as i64,
             run.started_at.map(int),
-            run.ended_at.map(int),
-            int(first_event),
-            last_event.map(int),
+            if place.paired { Some(ended_at(run)) } else { run.ended_at }.map(int),
+            int(place.first_event),
+            place.last_event.map(int),
             run.json.as_ref(),
+            int(self.counters.next_ordinal),
+            place.paired.then_some(self.source),
         ])?;
-        self.counters.next_run += 1;
+        self.counters.next_ordinal += 1;
+        self.greatest = self.greatest.max(run.run_id);
         for label in &run.labels {
             conn.prepare_cached(sql::ADD_LABEL)?.execute(params![tenant, label, int(seq)])?;
         }
@@ -129,32 +152,30 @@ impl Applier {
         Ok(())
     }
 
-    /// Writes the events of a new run; gives the number of its last one, where it has ended.
-    fn birth_events(
-        &mut self,
-        conn: &Connection,
-        accept: &Accept,
-        tenant: i64,
-        seq: u64,
-    ) -> Result<Option<u64>, Fault> {
+    /// Numbers a new run, and writes those of its events that do not stand in its own row.
+    fn place(&mut self, conn: &Connection, accept: &Accept, tenant: i64) -> Result<Place, Fault> {
         let run = &accept.run;
         let started = run.mode.executes() && run.status != Status::Frozen;
         let terminal = terminal_kind(run.status);
-        if let Some(kind) = terminal
-            && started
-            && accept.emits.is_empty()
-        {
-            self.counters.next_event += 1;
-            return self.add_event(conn, ended_at(run), kind.pair(), tenant, seq, None).map(Some);
+        let first = self.counters.next;
+        if started && terminal.is_some() && accept.emits.is_empty() {
+            self.counters.next += 2;
+            let seq = first + 1;
+            return Ok(Place { seq, first_event: first, last_event: Some(seq), paired: true });
         }
+        let mut place = Place { seq: first, first_event: first, last_event: None, paired: false };
         if started {
-            self.add_event(conn, run.created_at, RowKind::Started, tenant, seq, None)?;
+            self.add_event(conn, run.created_at, RowKind::Started, tenant, first, None)?;
         }
-        let Some(kind) = terminal else { return Ok(None) };
-        for emit in &accept.emits {
-            self.add_event(conn, emit.at, RowKind::GuestEmit, tenant, seq, Some(emit.data.as_ref()))?;
+        if let Some(kind) = terminal {
+            for emit in &accept.emits {
+                self.add_event(conn, emit.at, RowKind::GuestEmit, tenant, first, Some(emit.data.as_ref()))?;
+            }
+            place.last_event = Some(self.add_event(conn, ended_at(run), kind, tenant, first, None)?);
         }
-        self.add_event(conn, ended_at(run), kind, tenant, seq, None).map(Some)
+        // A run without an event has a number too.
+        self.counters.next = self.counters.next.max(first + 1);
+        Ok(place)
     }
 
     fn add_event(
@@ -166,7 +187,7 @@ impl Applier {
         run: u64,
         body: Option<&[u8]>,
     ) -> Result<u64, Fault> {
-        let seq = self.counters.next_event;
+        let seq = self.counters.next;
         conn.prepare_cached(sql::ADD_EVENT)?.execute(params![
             int(seq),
             int(at),
@@ -176,12 +197,12 @@ impl Applier {
             int(run),
             body
         ])?;
-        self.counters.next_event += 1;
+        self.counters.next += 1;
         Ok(seq)
     }
 
-    fn started(&mut self, conn: &Connection, run_id: RunId, at: u64) -> Result<(), Fault> {
-        let run = self.find(conn, run_id)?;
+    fn started(&mut self, conn: &Connection, tenant: &Arc<str>, run_id: RunId, at: u64) -> Result<(), Fault> {
+        let run = self.stored(conn, tenant, run_id)?;
         match run.status {
             Status::Accepted => {}
             Status::Running => return Err(Fault::Refused(WriteError::AlreadyStarted(run_id))),
@@ -198,7 +219,7 @@ impl Applier {
 
     fn held_back(&mut self, conn: &Connection, accept: &Accept) -> Result<(), Fault> {
         let run = &accept.run;
-        let found = self.find(conn, run.run_id)?;
+        let found = self.stored(conn, &run.tenant, run.run_id)?;
         match found.status {
             Status::Running if run.status == Status::Accepted => {}
             Status::Running | Status::Accepted => {
@@ -220,7 +241,7 @@ impl Applier {
     }
 
     fn ended(&mut self, conn: &Connection, run: &RunRow) -> Result<(), Fault> {
-        let found = self.find(conn, run.run_id)?;
+        let found = self.stored(conn, &run.tenant, run.run_id)?;
         if found.status.is_terminal() {
             return Err(Fault::Refused(WriteError::AlreadyEnded(run.run_id)));
         }
@@ -243,8 +264,14 @@ impl Applier {
         Ok(())
     }
 
-    fn emit(&mut self, conn: &Connection, run_id: RunId, emit: &Emit) -> Result<(), Fault> {
-        let run = self.find(conn, run_id)?;
+    fn emit(
+        &mut self,
+        conn: &Connection,
+        tenant: &Arc<str>,
+        run_id: RunId,
+        emit: &Emit,
+    ) -> Result<(), Fault> {
+        let run = self.stored(conn, tenant, run_id)?;
         if run.status.is_terminal() {
             return Err(Fault::Refused(WriteError::AlreadyEnded(run_id)));
         }
@@ -263,18 +290,12 @@ impl Applier {
         Ok(())
     }
 
-    fn find(&mut self, conn: &Connection, run_id: RunId) -> Result<Found, Fault> {
-        let found = conn
-            .prepare_cached(sql::FIND_RUN)?
-            .query_row([IdBytes::from(run_id)], |row| {
-                Ok(Found {
-                    seq: row.get(0)?,
-                    tenant: row.get(1)?,
-                    status: row.get::<_, codes::CodedStatus>(2)?.0,
-                    mode: row.get::<_, codes::CodedMode>(3)?.0,
-                })
-            })
-            .optional()?;
+    /// A run that was accepted before.
+    fn stored(&mut self, conn: &Connection, tenant: &Arc<str>, run_id: RunId) -> Result<Found, Fault> {
+        let found = match self.known_tenant(conn, tenant)? {
+            Some(tenant) => find(conn, tenant, run_id)?,
+            None => None,
+        };
         found.ok_or(Fault::Refused(WriteError::UnknownRun(run_id)))
     }
 
@@ -302,17 +323,24 @@ impl Applier {
     }
 
     fn tenant(&mut self, conn: &Connection, name: &Arc<str>) -> Result<i64, Fault> {
-        if let Some(&id) = self.tenants.get(name) {
+        if let Some(id) = self.known_tenant(conn, name)? {
             return Ok(id);
+        }
+        let id = conn.prepare_cached(sql::ADD_TENANT)?.insert([name.as_ref()])?;
+        self.tenants.insert(Arc::clone(name), id);
+        Ok(id)
+    }
+
+    fn known_tenant(&mut self, conn: &Connection, name: &Arc<str>) -> Result<Option<i64>, Fault> {
+        if let Some(&id) = self.tenants.get(name) {
+            return Ok(Some(id));
         }
         let found =
             conn.prepare_cached(sql::FIND_TENANT)?.query_row([name.as_ref()], |row| row.get(0)).optional()?;
-        let id = match found {
-            Some(id) => id,
-            None => conn.prepare_cached(sql::ADD_TENANT)?.insert([name.as_ref()])?,
-        };
-        self.tenants.insert(Arc::clone(name), id);
-        Ok(id)
+        if let Some(id) = found {
+            self.tenants.insert(Arc::clone(name), id);
+        }
+        Ok(found)
     }
 
     fn kv_set(
@@ -379,6 +407,19 @@ struct Found {
     mode: Mode,
 }
 
+fn find(conn: &Connection, tenant: i64, run_id: RunId) -> Result<Option<Found>, Fault> {
+    let found =
+        conn.prepare_cached(sql::FIND_RUN)?.query_row(params![tenant, IdBytes::from(run_id)], |row| {
+            Ok(Found {
+                seq: row.get(0)?,
+                tenant,
+                status: row.get::<_, codes::CodedStatus>(1)?.0,
+                mode: row.get::<_, codes::CodedMode>(2)?.0,
+            })
+        });
+    Ok(found.optional()?)
+}
+
 fn check_key(key: &KvKey) -> Result<(), Fault> {
     if key.key.is_empty() || key.key.len() > KV_KEY_MAX {
         return Err(Fault::Refused(WriteError::KvKey(key.key.len())));
@@ -398,18 +439,4 @@ const fn terminal_kind(status: Status) -> Option<RowKind> {
         Status::Error | Status::Cancelled => Some(RowKind::Error),
         Status::Accepted | Status::Running | Status::Frozen => None,
     }
-}
-
-/// What SQLite's refusal of a batch means to the one who sent it.
-pub(crate) fn explain(changes: &[Change], error: &rusqlite::Error) -> WriteError {
-    let twice =
-        error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE);
-    if twice && error.to_string().contains("runs.run_id") {
-        for change in changes {
-            if let Change::Accept(accept) = change {
-                return WriteError::DuplicateRun(accept.run.run_id);
-            }
-        }
-    }
-    WriteError::from_sqlite(error)
 }

@@ -139,6 +139,8 @@ pub enum Change {
     Accept(Box<Accept>),
     /// An accepted run begins: from here on it is never executed again. Wait for the commit before the guest starts.
     Started {
+        /// The run's tenant.
+        tenant: Arc<str>,
         /// The run.
         run_id: RunId,
         /// Unix time in milliseconds.
@@ -151,6 +153,8 @@ pub enum Change {
     Ended(Box<RunRow>),
     /// A guest's event of a run that has not ended.
     Emit {
+        /// The run's tenant.
+        tenant: Arc<str>,
         /// The run.
         run_id: RunId,
         /// The event.
@@ -184,6 +188,13 @@ impl Batch {
     #[must_use]
     pub const fn new() -> Self {
         Self { changes: Vec::new(), until_committed: false }
+    }
+
+    /// What the guest of a run emitted, in order.
+    #[must_use]
+    pub fn emits(tenant: &Arc<str>, run_id: RunId, emits: Vec<Emit>) -> Self {
+        let change = |emit| Change::Emit { tenant: Arc::clone(tenant), run_id, emit };
+        Self { changes: emits.into_iter().map(change).collect(), until_committed: false }
     }
 
     /// Adds a change.

@@ -1,6 +1,6 @@
 //! The numbers that stand for words in the tables. They are part of the file format: never renumber one.
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use void_api::{Mode, RunId, Status};
 
 /// Below this number a run has not ended; the schema's partial index says the same.
@@ -75,6 +75,12 @@ impl FromSql for IdBytes {
             .try_into()
             .map(Self)
             .map_err(|_| FromSqlError::InvalidBlobSize { expected_size: 16, blob_size: bytes.len() })
+    }
+}
+
+impl From<IdBytes> for Value {
+    fn from(id: IdBytes) -> Self {
+        Self::Blob(id.0.to_vec())
     }
 }
 

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::apply::{Applier, Counters, Fault, explain};
+use crate::apply::{Applier, Counters, Fault};
 use crate::change::Change;
 use crate::error::{Class, WriteError, classify};
 use crate::queue::{Committed, Job};
@@ -176,8 +176,7 @@ impl Committer {
 
     fn refuse(&self, job: Job, error: &rusqlite::Error) {
         self.told.counts.refused.fetch_add(1, Ordering::Relaxed);
-        let refusal = explain(&job.batch.changes, error);
-        job.answer(Err(refusal));
+        job.answer(Err(WriteError::from_sqlite(error)));
     }
 
     /// Commits one batch on the thread of a caller who has nothing else to do, without waiting for anybody's lock.

@@ -39,8 +39,8 @@ impl EventKind {
     }
 }
 
-/// What a row of the table says. The two pairs stand for two events with adjacent numbers: the row has the number of the
-/// second. Runs that are stored when they have ended, which are most under load, so cost one row instead of two.
+/// What a row says. The two pairs stand for two events with adjacent numbers: the row has the number of the second. It is the
+/// run's own row; in version 1 of the schema it was one of the table of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i64)]
 pub(crate) enum RowKind {
@@ -63,15 +63,6 @@ impl RowKind {
             5 => Self::StartedError,
             _ => return None,
         })
-    }
-
-    /// The row for a terminal event, joined with the start where both are written at once.
-    pub(crate) const fn pair(self) -> Self {
-        match self {
-            Self::Finished => Self::StartedFinished,
-            Self::Error => Self::StartedError,
-            other => other,
-        }
     }
 
     /// The events of the row, with how far each one's number lies below the row's.

@@ -1,5 +1,6 @@
-//! Lists of runs, newest first. A cursor is the id of the last run shown: it tells nothing of other tenants, and what
-//! is accepted meanwhile comes before it and moves nothing.
+//! Lists of runs, newest first, which is the order of their ids: they rise with the time of acceptance. A cursor is the id of
+//! the last run shown: it tells nothing of other tenants, and what is accepted meanwhile comes before it and moves nothing.
+//! Runs with a label are listed in the order in which they were stored, which differs where runs were under way together.
 
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params, params_from_iter};
@@ -49,17 +50,18 @@ impl Reader {
             .map(|text| text.parse::<RunId>().map_err(|_| ReadError::Cursor))
             .transpose()?;
         let Some(tenant) = self.tenant(tenant)? else { return Ok(RunPage::default()) };
-        let before = match cursor {
-            None => i64::MAX,
-            Some(run_id) => {
+        let before = match (cursor, filter.labels.is_empty()) {
+            (cursor, true) => IdBytes::from(cursor.unwrap_or(RunId::from_u128(u128::MAX))).into(),
+            (None, false) => Value::Integer(i64::MAX),
+            (Some(run_id), false) => {
                 let place: Option<i64> = self
                     .conn
-                    .prepare_cached("SELECT seq FROM runs WHERE run_id = ?1 AND tenant = ?2")?
-                    .query_row(params![IdBytes::from(run_id), tenant], |row| row.get(0))
+                    .prepare_cached("SELECT seq FROM runs WHERE tenant = ?1 AND run_id = ?2")?
+                    .query_row(params![tenant, IdBytes::from(run_id)], |row| row.get(0))
                     .optional()?;
                 // Runs are deleted oldest first: behind one that is gone there is nothing.
                 let Some(place) = place else { return Ok(RunPage::default()) };
-                place
+                Value::Integer(place)
             }
         };
         let limit = filter.limit.clamp(1, LIST_LIMIT);
@@ -81,23 +83,28 @@ impl Reader {
     }
 }
 
+/// `before` is an id, and where labels are asked for, of which the index knows no ids, a run's number.
+///
 /// Only the shape of the filter goes into the text, so that there are few statements to prepare.
-fn query(tenant: i64, before: i64, filter: &ListFilter, limit: usize) -> (String, Vec<Value>) {
-    let mut values = vec![Value::Integer(tenant), Value::Integer(before)];
+fn query(tenant: i64, before: Value, filter: &ListFilter, limit: usize) -> (String, Vec<Value>) {
+    let mut values = vec![Value::Integer(tenant), before];
     let mut labels = filter.labels.iter().map(|(key, value)| Value::Text(label_text(key, value)));
-    let mut sql = match labels.next() {
+    let (mut sql, order) = match labels.next() {
         Some(first) => {
             values.push(first);
-            format!(
+            let sql = format!(
                 "SELECT {COLUMNS} FROM labels l CROSS JOIN runs r ON r.seq = l.run
                  WHERE l.tenant = ?1 AND l.run < ?2 AND l.label = ?3"
-            )
+            );
+            (sql, "l.run")
         }
         None => {
-            format!("SELECT {COLUMNS} FROM runs r INDEXED BY runs_list WHERE r.tenant = ?1 AND r.seq < ?2")
+            let sql = format!(
+                "SELECT {COLUMNS} FROM runs r INDEXED BY runs_id WHERE r.tenant = ?1 AND r.run_id < ?2"
+            );
+            (sql, "r.run_id")
         }
     };
-    let order = if values.len() == 3 { "l.run" } else { "r.seq" };
     for label in labels {
         values.push(label);
         sql += &format!(

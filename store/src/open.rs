@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use void_api::RunId;
 
 use crate::codes::{IdBytes, uint};
 use crate::error::StoreError;
@@ -149,8 +150,7 @@ fn probe(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     const ENDS: &[&str] = &[
         "SELECT min(seq), max(seq) FROM runs",
         "SELECT record FROM runs ORDER BY seq DESC LIMIT 1",
-        "SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1",
-        "SELECT status FROM runs WHERE tenant = 1 ORDER BY seq DESC LIMIT 1",
+        "SELECT mode FROM runs INDEXED BY runs_id ORDER BY tenant DESC, run_id DESC LIMIT 1",
         "SELECT count(*) FROM runs WHERE status < 2",
         "SELECT count(*) FROM pending",
         "SELECT min(seq), max(seq) FROM events",
@@ -185,7 +185,17 @@ pub(crate) fn source_number(conn: &Connection, source: &str) -> rusqlite::Result
 pub(crate) fn newest_ms(conn: &Connection) -> rusqlite::Result<Option<u64>> {
     let event = "SELECT at FROM events ORDER BY seq DESC LIMIT 1";
     let event: Option<i64> = conn.query_row(event, [], |row| row.get(0)).optional()?;
-    let run = "SELECT run_id FROM runs ORDER BY seq DESC LIMIT 1";
-    let run: Option<IdBytes> = conn.query_row(run, [], |row| row.get(0)).optional()?;
-    Ok(event.map(uint).max(run.map(|id| id.run_id().unix_ms())))
+    let run = "SELECT run_id, ended_at FROM runs ORDER BY seq DESC LIMIT 1";
+    let run = conn.query_row(run, [], |row| {
+        let accepted = row.get::<_, IdBytes>(0)?.run_id().unix_ms();
+        Ok(row.get::<_, Option<i64>>(1)?.map_or(accepted, |ended| uint(ended).max(accepted)))
+    });
+    Ok(event.map(uint).max(run.optional()?))
+}
+
+/// The greatest id of a run.
+pub(crate) fn greatest_id(conn: &Connection) -> rusqlite::Result<Option<RunId>> {
+    let of_each = "SELECT max((SELECT max(run_id) FROM runs WHERE tenant = t.id)) FROM tenants t";
+    let id: Option<IdBytes> = conn.query_row(of_each, [], |row| row.get(0))?;
+    Ok(id.map(IdBytes::run_id))
 }

@@ -62,6 +62,19 @@ impl StoredRun {
 /// Bytes from which on a page of a list, or of events, ends: what guests wrote and emitted may be large.
 pub(crate) const PAGE_BYTES: usize = 8 << 20;
 
+/// Rows that say of events, in order: those of the table, and runs whose own row has both of theirs. SQLite merges the two as
+/// they are read. The numbers of statuses and kinds are those of [`crate::codes`] and [`RowKind`].
+const EVENTS: &str = "
+    SELECT e.seq, e.at, e.kind, t.name, s.name, r.run_id, e.body, r.record
+    FROM events e CROSS JOIN runs r ON r.seq = e.run CROSS JOIN tenants t ON t.id = e.tenant
+        CROSS JOIN sources s ON s.id = e.source
+    WHERE e.seq > ?1 AND e.seq <= ?2 AND (?3 IS NULL OR e.tenant = ?3) AND (?4 IS NULL OR e.run = ?4)
+    UNION ALL
+    SELECT r.seq, r.ended_at, iif(r.status = 2, 4, 5), t.name, s.name, r.run_id, NULL, r.record
+    FROM runs r CROSS JOIN tenants t ON t.id = r.tenant CROSS JOIN sources s ON s.id = r.source
+    WHERE r.seq > ?1 AND r.seq <= ?2 AND (?3 IS NULL OR r.tenant = ?3) AND (?4 IS NULL OR r.seq = ?4)
+    ORDER BY 1";
+
 /// What [`StoredRun::from_row`] reads, of `runs r`.
 pub(crate) const COLUMNS: &str = "r.run_id, r.status, r.mode, r.record, r.started_at";
 
@@ -107,7 +120,7 @@ impl Reader {
     pub fn get(&self, tenant: &str, run_id: RunId) -> Result<Option<StoredRun>, ReadError> {
         let mut sql = self.conn.prepare_cached(
             "SELECT r.run_id, r.status, r.mode, r.record, r.started_at
-             FROM runs r JOIN tenants t ON t.id = r.tenant WHERE r.run_id = ?1 AND t.name = ?2",
+             FROM tenants t JOIN runs r ON r.tenant = t.id WHERE t.name = ?2 AND r.run_id = ?1",
         )?;
         let mut rows = sql.query(params![IdBytes::from(run_id), tenant])?;
         rows.next()?.map(StoredRun::from_row).transpose()
@@ -127,26 +140,10 @@ impl Reader {
         Ok(value.map(Bytes::from))
     }
 
-    /// The least and the greatest number of the events stored; `None` when there is none.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn event_range(&self) -> Result<Option<(u64, u64)>, ReadError> {
-        let least: Option<(i64, i64)> = self
-            .conn
-            .prepare_cached("SELECT seq, kind FROM events ORDER BY seq LIMIT 1")?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((least, kind)) = least else { return Ok(None) };
-        let below =
-            RowKind::from_number(kind).and_then(|kind| kind.events().first()).map_or(0, |first| first.0);
-        Ok(Some((uint(least) - below, self.newest_event()?)))
-    }
-
-    fn newest_event(&self) -> Result<u64, ReadError> {
-        let newest: Option<i64> =
-            self.conn.prepare_cached("SELECT max(seq) FROM events")?.query_row([], |row| row.get(0))?;
-        Ok(newest.map_or(0, uint))
+    /// The newest number of the sequence in which events stand.
+    fn newest(&self) -> Result<u64, ReadError> {
+        let newest = "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM runs), 0))";
+        Ok(self.conn.prepare_cached(newest)?.query_row([], |row| row.get(0)).map(uint)?)
     }
 
     /// Events with a number greater than `after`, in order, at most `limit` rows, and fewer where they are large. Events whose run has been deleted are
@@ -160,7 +157,7 @@ impl Reader {
         filter: &EventFilter,
         limit: usize,
     ) -> Result<EventPage, ReadError> {
-        let newest = self.newest_event()?;
+        let newest = self.newest()?;
         let mut from = after;
         let mut tenant = None;
         if let Some(name) = &filter.tenant {
@@ -174,8 +171,11 @@ impl Reader {
         if let Some(run_id) = filter.run_id {
             let found: Option<(i64, i64, i64, Option<i64>)> = self
                 .conn
-                .prepare_cached("SELECT seq, status, first_event, last_event FROM runs WHERE run_id = ?1")?
-                .query_row([IdBytes::from(run_id)], |row| {
+                .prepare_cached(
+                    "SELECT r.seq, r.status, r.first_event, r.last_event
+                     FROM tenants t CROSS JOIN runs r ON r.tenant = t.id AND r.run_id = ?1 WHERE ?2 IS NULL OR t.id = ?2",
+                )?
+                .query_row(params![IdBytes::from(run_id), tenant], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
                 })
                 .optional()?;
@@ -201,12 +201,7 @@ impl Reader {
             to = newest;
         }
         let mut page = EventPage { events: Vec::new(), scanned_to: to.max(after), newest };
-        let mut sql = self.conn.prepare_cached(
-            "SELECT e.seq, e.at, e.kind, t.name, s.name, r.run_id, e.body, r.record
-             FROM events e JOIN runs r ON r.seq = e.run JOIN tenants t ON t.id = e.tenant JOIN sources s ON s.id = e.source
-             WHERE e.seq > ?1 AND e.seq <= ?2 AND (?3 IS NULL OR e.tenant = ?3) AND (?4 IS NULL OR e.run = ?4)
-             ORDER BY e.seq",
-        )?;
+        let mut sql = self.conn.prepare_cached(EVENTS)?;
         let mut rows = sql.query(params![int(from), int(end), tenant, run])?;
         let mut bytes = 0;
         while let Some(row) = rows.next()? {

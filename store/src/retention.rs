@@ -3,6 +3,7 @@
 //!
 //! Runs go oldest first; one that has not ended stays, and so does the newest, whose number must not be used again.
 //! Events go when all runs up to theirs are gone, and by number as a backstop against guests that emit without end.
+//! Runs are walked in the order of their numbers (`seq`) and counted by their ordinals, see `schema.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -34,9 +35,9 @@ pub(crate) struct Keep {
 pub(crate) struct Retention {
     keep: Keep,
     clock: Clock,
-    /// No run lies below this number.
-    oldest: u64,
-    /// No run that could go by number lies below this one.
+    /// No run lies below this number, and below this ordinal.
+    oldest: (u64, u64),
+    /// No run whose ordinal is below this could go.
     kept_from: u64,
     /// Deleting goes on with the next step.
     busy: bool,
@@ -47,14 +48,14 @@ pub(crate) struct Retention {
 impl Retention {
     pub(crate) fn new(keep: Keep, clock: Clock) -> Self {
         let now = Instant::now();
-        Self { keep, clock, oldest: 0, kept_from: 0, busy: true, next_look: now, not_before: now }
+        Self { keep, clock, oldest: (0, 0), kept_from: 0, busy: true, next_look: now, not_before: now }
     }
 
     /// Whether there is something to do at once.
-    pub(crate) fn is_due(&self, next_run: u64) -> bool {
+    pub(crate) fn is_due(&self, next_ordinal: u64) -> bool {
         // A few too many are let stand, or each group would have a transaction of deleting behind it.
         let slack = (self.keep.runs / 8).min(256);
-        let over = next_run.saturating_sub(self.kept_from) > self.keep.runs.saturating_add(slack);
+        let over = next_ordinal.saturating_sub(self.kept_from) > self.keep.runs.saturating_add(slack);
         let now = Instant::now();
         now >= self.not_before && (self.busy || over || now >= self.next_look)
     }
@@ -71,7 +72,7 @@ impl Retention {
         counters: Counters,
         group: usize,
     ) -> rusqlite::Result<u64> {
-        if !self.is_due(counters.next_run) {
+        if !self.is_due(counters.next_ordinal) {
             return Ok(0);
         }
         self.next_look = Instant::now() + EVERY;
@@ -86,8 +87,8 @@ impl Retention {
     }
 
     fn runs(&mut self, conn: &Connection, counters: Counters, chunk: u64) -> rusqlite::Result<(u64, bool)> {
-        let newest = counters.next_run - 1;
-        let by_count = counters.next_run.saturating_sub(self.keep.runs);
+        let newest = counters.next_ordinal - 1;
+        let by_count = counters.next_ordinal.saturating_sub(self.keep.runs);
         let cutoff = self.clock.age_ms().saturating_sub(self.keep.age.as_millis() as u64);
         let mut seen = 0;
         let mut deleted = 0;
@@ -96,19 +97,24 @@ impl Retention {
         self.kept_from = by_count;
         {
             let mut rows = conn.prepare_cached(
-                "SELECT seq, tenant, status, ended_at, labels, iif(labels > 0, record, NULL), run_id
-                 FROM runs WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3",
+                "SELECT seq, tenant, status, ended_at, labels, iif(labels > 0, record, NULL), run_id,
+                     coalesce(ordinal, seq)
+                 FROM runs WHERE seq >= ?1 ORDER BY seq LIMIT ?2",
             )?;
-            let mut rows = rows.query(params![int(self.oldest), int(newest), int(chunk)])?;
+            let mut rows = rows.query(params![int(self.oldest.0), int(chunk)])?;
             let mut drop_run = conn.prepare_cached("DELETE FROM runs WHERE seq = ?1")?;
             let mut drop_label =
                 conn.prepare_cached("DELETE FROM labels WHERE tenant = ?1 AND label = ?2 AND run = ?3")?;
             while let Some(row) = rows.next()? {
                 let seq: i64 = row.get(0)?;
+                let ordinal = uint(row.get(7)?);
+                if ordinal >= newest {
+                    break;
+                }
                 seen += 1;
                 if row.get::<_, i64>(2)? < FIRST_TERMINAL {
                     // It stays for now, and is looked at again.
-                    oldest.get_or_insert(uint(seq));
+                    oldest.get_or_insert((uint(seq), ordinal));
                     continue;
                 }
                 // A frozen run never ended: its age is that of its id.
@@ -116,8 +122,8 @@ impl Retention {
                     Some(ended) => uint(ended),
                     None => row.get::<_, IdBytes>(6)?.run_id().unix_ms(),
                 };
-                if uint(seq) >= by_count && ended >= cutoff {
-                    oldest.get_or_insert(uint(seq));
+                if ordinal >= by_count && ended >= cutoff {
+                    oldest.get_or_insert((uint(seq), ordinal));
                     stopped = true;
                     break;
                 }
@@ -135,7 +141,7 @@ impl Retention {
         }
         if !stopped && by_count > 0 && seen == chunk {
             // There is more to look at before this can be known.
-            self.kept_from = self.kept_from.min(self.oldest);
+            self.kept_from = self.kept_from.min(self.oldest.1);
         }
         Ok((deleted, !stopped && seen == chunk && deleted > 0))
     }
@@ -146,7 +152,7 @@ impl Retention {
             .query_row([], |row| row.get(0))
             .optional()?;
         let most = self.keep.runs.saturating_mul(EVENTS_PER_RUN).max(EVENTS_LEAST);
-        let by_count = counters.next_event.saturating_sub(most);
+        let by_count = counters.next.saturating_sub(most);
         // The newest row stays, so that its number is not given again.
         let floor = of_runs.map_or(0, uint).max(by_count).min(counters.last_event());
         let deleted = conn

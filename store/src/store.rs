@@ -287,14 +287,6 @@ impl Store {
         self.read(move |reader| reader.events_after(after, &filter, limit)).await
     }
 
-    /// The least and the greatest number of the events stored.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn event_range(&self) -> Result<Option<(u64, u64)>, ReadError> {
-        self.read(Reader::event_range).await
-    }
-
     /// The value of a key, or that there is none; sees every write whose commit was awaited.
     ///
     /// # Errors
@@ -334,7 +326,8 @@ impl Store {
         Reader::open(&self.path)
     }
 
-    /// The number of the last committed event; changes are for those who stream events.
+    /// The newest committed number in the sequence of events; changes are for those who stream events. Runs without an event
+    /// have numbers too.
     #[must_use]
     pub fn watch_events(&self) -> watch::Receiver<u64> {
         self.last_event.clone()

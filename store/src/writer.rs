@@ -97,7 +97,7 @@ impl Writer {
             let patience = match &lent {
                 _ if !owed.is_empty() => RETRY,
                 _ if self.told.failing() => PROBE,
-                Some(committer) if self.retention.is_due(committer.counters().next_run) => Duration::ZERO,
+                Some(committer) if self.retention.is_due(committer.counters().next_ordinal) => Duration::ZERO,
                 _ => IDLE,
             };
             // What is owed goes first, or a run could end before it began: nobody else writes until then.

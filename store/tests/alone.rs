@@ -81,7 +81,7 @@ fn it_overtakes_nothing_that_was_submitted_before() {
         let run = record(Mode::Live);
         let begun = store.submit(Accept::begun(row(&a, &running(run.clone()))));
         let emit = Emit { at: 5, data: Bytes::from_static(b"{}") };
-        let emitted = store.submit(Change::Emit { run_id: run.run_id, emit });
+        let emitted = store.submit(Change::Emit { tenant: a.clone(), run_id: run.run_id, emit });
         // The end of a run that the store does not know, or an event after the end, would be refused.
         store.submit_alone(Change::Ended(Box::new(row(&a, &finished(run.clone())))), 0).wait().unwrap();
         begun.wait().unwrap();

@@ -38,7 +38,7 @@ fn child_that_writes() {
                 }
                 store.submit(queued(&a, &run)).wait().unwrap();
                 say.send(format!("accepted {id}")).unwrap();
-                store.submit(Change::Started { run_id: id, at: 1 }).wait().unwrap();
+                store.submit(Change::Started { tenant: a.clone(), run_id: id, at: 1 }).wait().unwrap();
                 say.send(format!("started {id}")).unwrap();
                 store.submit(Change::Ended(Box::new(row(&a, &finished(run))))).wait().unwrap();
                 say.send(format!("ended {id}")).unwrap();

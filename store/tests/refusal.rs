@@ -109,7 +109,7 @@ fn a_newer_schema_and_a_foreign_database_are_refused() {
     conn.pragma_update(None, "user_version", 7).unwrap();
     drop(conn);
     let error = refusal(dir.path());
-    assert!(matches!(error, StoreError::Newer { found: 7, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 7, known: 2, .. }), "{error}");
 
     let dir = tempfile::tempdir().unwrap();
     let conn = Connection::open(database(dir.path())).unwrap();

@@ -169,6 +169,7 @@ pub(crate) async fn submit(
     let (told, stored) = oneshot::channel();
     let run = Run {
         id,
+        outbox: Outbox::new(&tenant, id),
         tenant,
         request,
         policy,
@@ -177,7 +178,6 @@ pub(crate) async fn submit(
         stored: Cell::new(Stored::Nothing),
         owed: Cell::new(first.then_some(Owed::new(reservation, patience, told))),
         expected: Cell::new(Some(app.store.expect())),
-        outbox: Outbox::default(),
         laps,
     };
     app.runs.insert(id, Arc::clone(&live));
@@ -202,13 +202,13 @@ pub(crate) fn resume(lane: &Rc<Lane>, pending: crate::recover::Resumed) {
     let queued = lane.app.slots.enter_again(&pending.tenant);
     let run = Run {
         id,
+        outbox: Outbox::new(&pending.tenant, id),
         tenant: pending.tenant,
         request: pending.request,
         policy: pending.policy,
         mode: pending.record.mode,
         live,
         stored: Cell::new(Stored::Accepted),
-        outbox: Outbox::default(),
         owed: Cell::new(None),
         expected: Cell::new(Some(lane.app.store.expect())),
         laps: Laps::begin(),
@@ -448,9 +448,8 @@ impl Run {
             (Stored::Nothing, Some(owed)) => self.store_first(app, owed, Accept::ended(row)).await,
             (Stored::Nothing, None) => self.store_end(app, Accept { emits, ..Accept::ended(row) }).await,
             (Stored::Accepted | Stored::Running, _) => {
-                let emits = emits.into_iter().map(|emit| Change::Emit { run_id: self.id, emit });
-                let batch = emits.fold(Batch::new(), Batch::with).with(Change::Ended(Box::new(row)));
-                self.store_end(app, batch).await
+                let emits = Batch::emits(&self.tenant, self.id, emits);
+                self.store_end(app, emits.with(Change::Ended(Box::new(row)))).await
             }
         };
         if ended {

@@ -1,13 +1,13 @@
 //! The statements of [`super::Applier`]. SQLite compiles each once for a connection, which keeps it.
 
-pub(super) const ADD_RUN: &str = "INSERT INTO runs (seq, run_id, tenant, status, mode, labels, started_at, ended_at, first_event, last_event, record)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+pub(super) const ADD_RUN: &str = "INSERT INTO runs (seq, run_id, tenant, status, mode, labels, started_at, ended_at, first_event, last_event, record, ordinal, source)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 pub(super) const ADD_PENDING: &str = "INSERT INTO pending (run, request, policy) VALUES (?1, ?2, ?3)";
 pub(super) const DROP_PENDING: &str = "DELETE FROM pending WHERE run = ?1";
 pub(super) const ADD_LABEL: &str = "INSERT INTO labels (tenant, label, run) VALUES (?1, ?2, ?3)";
 pub(super) const ADD_EVENT: &str =
     "INSERT INTO events (seq, at, kind, tenant, source, run, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-pub(super) const FIND_RUN: &str = "SELECT seq, tenant, status, mode FROM runs WHERE run_id = ?1";
+pub(super) const FIND_RUN: &str = "SELECT seq, status, mode FROM runs WHERE tenant = ?1 AND run_id = ?2";
 pub(super) const START_RUN: &str = "UPDATE runs SET status = ?2, started_at = ?3 WHERE seq = ?1";
 pub(super) const HOLD_RUN: &str =
     "UPDATE runs SET status = ?2, started_at = NULL, record = ?3 WHERE seq = ?1";

@@ -6,6 +6,7 @@
 //! never told to anybody. Memory is bounded: a guest that emits faster than the store writes waits for the store.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde::Serialize;
 use void_api::RunId;
 use void_ipc::message::{Refusal, Reply};
 use void_policy::judge::EmitPermit;
-use void_store::{Batch, Change, Commit, Emit, Store};
+use void_store::{Batch, Commit, Emit, Store};
 
 use super::{Answer, Failure, Performed, Work};
 
@@ -27,8 +28,10 @@ const FULL_BYTES: usize = 256 * 1024;
 const EVENT_BYTES: usize = 128;
 
 /// Events that a run has emitted and the store does not have yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
+    tenant: Arc<str>,
+    run_id: RunId,
     events: RefCell<Vec<Emit>>,
     bytes: Cell<usize>,
     /// Whether the store knows the run.
@@ -38,6 +41,18 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    /// Empty, of a run that the store does not know.
+    pub(crate) fn new(tenant: &Arc<str>, run_id: RunId) -> Outbox {
+        Outbox {
+            tenant: Arc::clone(tenant),
+            run_id,
+            events: RefCell::default(),
+            bytes: Cell::default(),
+            open: Cell::default(),
+            sent: RefCell::default(),
+        }
+    }
+
     /// The store knows the run: from now on its events can be sent.
     pub(crate) fn open(&self) {
         self.open.set(true);
@@ -62,7 +77,7 @@ impl Outbox {
     }
 
     /// Sends what waits, unless what was sent before is still on its way: then there is trouble, and it must not grow.
-    pub(super) fn flush(&self, store: &Store, run_id: RunId) {
+    pub(super) fn flush(&self, store: &Store) {
         if !self.waits() {
             return;
         }
@@ -71,16 +86,15 @@ impl Outbox {
             matches!(std::pin::Pin::new(sent).poll(&mut context), Poll::Pending)
         });
         if !on_its_way {
-            *self.sent.borrow_mut() = Some(self.send(store, run_id));
+            *self.sent.borrow_mut() = Some(self.send(store));
         }
     }
 
     /// Sends what waits, whatever else is on its way. Batches are committed in their order.
-    pub(crate) fn send(&self, store: &Store, run_id: RunId) -> Commit {
+    pub(crate) fn send(&self, store: &Store) -> Commit {
         self.sent.take();
-        let emits = self.take().into_iter().map(|emit| Change::Emit { run_id, emit });
         // Acknowledged events must not be lost to a full disk while the run lives on.
-        store.submit(emits.fold(Batch::new(), Batch::with).until_committed())
+        store.submit(Batch::emits(&self.tenant, self.run_id, self.take()).until_committed())
     }
 }
 

@@ -254,7 +254,7 @@ impl<'r> Gateway<'r> {
 
     /// Sends them, where the run itself is in the store.
     pub(crate) fn flush(&self) {
-        self.outbox.flush(&self.app.store, self.run_id);
+        self.outbox.flush(&self.app.store);
     }
 
     /// The refused calls, for the record.

@@ -100,7 +100,7 @@ impl Run {
     /// Sends the guest's events to the store, after the run itself.
     pub(super) fn send_events(&self, app: &App) -> Option<Commit> {
         self.store_unheard(app);
-        (self.stored.get() != Stored::Nothing).then(|| self.outbox.send(&app.store, self.id))
+        (self.stored.get() != Stored::Nothing).then(|| self.outbox.send(&app.store))
     }
 
     /// Stores that the run begins: after its acceptance, or together with it.
@@ -121,7 +121,8 @@ impl Run {
             }
             None => {
                 self.stored.set(Stored::Running);
-                self.store_end(app, Change::Started { run_id: self.id, at }).await
+                let tenant = Arc::clone(&self.tenant);
+                self.store_end(app, Change::Started { tenant, run_id: self.id, at }).await
             }
         };
         if stored {
