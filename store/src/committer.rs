@@ -74,6 +74,8 @@ pub(crate) struct Failed {
 #[derive(Debug)]
 pub(crate) struct Committer {
     conn: Connection,
+    /// Whether it waits for locks of other processes.
+    patient: bool,
     applier: Applier,
     told: Arc<Told>,
     /// Commits by callers since the writer thread last looked after the storage.
@@ -116,11 +118,23 @@ impl Pace {
 }
 
 impl Committer {
-    /// For a connection that [`crate::schema::prepare_writer`] has set up; `source` is the number of the events' source.
+    /// For a connection that [`crate::schema::prepare_writer`] has set up, which is patient; `source` is the number of the events' source.
     pub(crate) fn new(conn: Connection, source: i64, told: Arc<Told>) -> rusqlite::Result<Self> {
         let applier = Applier::new(&conn, source)?;
         told.of_event(applier.counters.last_event());
-        Ok(Self { conn, applier, told, untidied: 0, pace: Pace::default() })
+        Ok(Self { conn, patient: true, applier, told, untidied: 0, pace: Pace::default() })
+    }
+
+    /// Says whether it waits for locks of other processes.
+    ///
+    /// # Errors
+    /// The connection cannot be set up so.
+    pub(crate) fn set_patient(&mut self, patient: bool) -> rusqlite::Result<()> {
+        if self.patient != patient {
+            self.conn.busy_timeout(if patient { BUSY_TIMEOUT } else { Duration::ZERO })?;
+            self.patient = patient;
+        }
+        Ok(())
     }
 
     /// The connection, between groups.
@@ -186,14 +200,13 @@ impl Committer {
     pub(crate) fn commit_at_once(&mut self, job: Job) -> Result<(), Vec<Job>> {
         let begin = Instant::now();
         let small = job.batch.weight() <= ALONE_BYTES;
-        if !small || !self.pace.allows(begin) || self.conn.busy_timeout(Duration::ZERO).is_err() {
+        if !small || !self.pace.allows(begin) || self.set_patient(false).is_err() {
             return Err(vec![job]);
         }
         let committed = self.commit(vec![job]);
-        let waits_again = self.conn.busy_timeout(BUSY_TIMEOUT);
         self.untidied += 1;
         let end = Instant::now();
-        self.pace.went(end - begin <= SLOW && committed.is_ok() && waits_again.is_ok(), end);
+        self.pace.went(end - begin <= SLOW && committed.is_ok(), end);
         if committed.is_ok() {
             self.told.counts.alone.fetch_add(1, Ordering::Relaxed);
         }

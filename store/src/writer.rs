@@ -104,6 +104,8 @@ impl Writer {
             let kept = if owed.is_empty() { None } else { lent.take() };
             let (taken, back) = self.queue.take(lent.take(), &mut fresh, patience);
             let Some(mut committer) = kept.or(back) else { return Leave::Reopen };
+            // Where this fails, the storage only counts as locked sooner.
+            let _ = committer.set_patient(true);
             let owes = !owed.is_empty();
             let mut group = std::mem::take(owed);
             group.append(&mut fresh);
