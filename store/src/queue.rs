@@ -15,6 +15,7 @@ mod linger;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use crate::committer::Committer;
 use crate::error::WriteError;
 use lent::Lent;
 pub use linger::Expected;
-use linger::{Callers, Linger};
+use linger::Linger;
 
 /// Batches that may wait before new runs are refused.
 const MAX_JOBS: usize = 16_384;
@@ -124,7 +125,8 @@ impl State {
 pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
-    expected: Arc<Callers>,
+    /// How many will submit a batch soon.
+    expected: Arc<AtomicUsize>,
 }
 
 /// What the writer found.

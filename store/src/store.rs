@@ -202,7 +202,7 @@ impl Store {
     }
 
     /// Says that a batch will be submitted soon, for as long as what is returned lives: others may be written together with
-    /// it. Drop it before that batch is submitted.
+    /// it, and so wait for it. Drop it before that batch is submitted, and where it takes longer than most.
     #[must_use]
     pub fn expect(&self) -> Expected {
         self.queue.expect()

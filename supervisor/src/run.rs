@@ -104,7 +104,7 @@ struct Run {
     /// Events of the guest on their way to the store.
     outbox: Outbox,
     owed: Cell<Option<Owed>>,
-    /// Its end will be stored.
+    /// Its end will be stored soon.
     expected: Cell<Option<Expected>>,
     laps: Laps,
 }
@@ -221,7 +221,7 @@ impl Run {
     async fn go(self, lane: Rc<Lane>, queued: Queued) {
         let app = &lane.app;
         let (outcome, lease) = {
-            let executed = self.execute(&lane, queued);
+            let executed = self.soon_or_unexpected(self.execute(&lane, queued));
             tokio::pin!(executed);
             let at_once = tokio::select! {
                 biased;
@@ -286,12 +286,7 @@ impl Run {
         let make_room = || self.send_events(&lane.app);
         let gateway =
             Gateway::new(&lane.app, (self.id, &self.tenant), &self.policy, &self.outbox, &make_room);
-        let takes_long = || {
-            self.expected.set(self.expected.take().map(|mut expected| {
-                expected.not_soon();
-                expected
-            }));
-        };
+        let takes_long = || drop(self.expected.take());
         let facts = {
             let follow = worker::follow(&lease, begun, budget, &self.live, places, gateway, &takes_long);
             tokio::pin!(follow);

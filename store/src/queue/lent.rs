@@ -44,9 +44,9 @@ impl Drop for Borrowed<'_> {
 
 impl Queue {
     /// Lends the committer to a caller who has one batch alone: where it lies here, nothing waits, and nobody but `own` callers
-    /// is expected to bring something. The caller must not wait for anything meanwhile.
+    /// is expected to bring something soon. The caller must not wait for anything meanwhile.
     pub(crate) fn borrow(&self, own: usize) -> Option<Borrowed<'_>> {
-        if self.expected.all.load(Ordering::Relaxed) > own {
+        if self.expected.load(Ordering::Relaxed) > own {
             return None;
         }
         let mut state = self.state.lock();

@@ -8,39 +8,22 @@ use parking_lot::MutexGuard;
 
 use super::{Queue, State};
 
-/// Somebody who will submit a batch, until this is dropped.
+/// Somebody who will submit a batch soon, until this is dropped.
 #[derive(Debug)]
 pub struct Expected {
-    of: Arc<Callers>,
-    soon: bool,
-}
-
-/// How many are expected.
-#[derive(Debug, Default)]
-pub(super) struct Callers {
-    pub(super) all: AtomicUsize,
-    pub(super) soon: AtomicUsize,
+    of: Arc<AtomicUsize>,
 }
 
 impl Expected {
-    pub(super) fn one_more(of: &Arc<Callers>) -> Self {
-        of.all.fetch_add(1, Ordering::Relaxed);
-        of.soon.fetch_add(1, Ordering::Relaxed);
-        Self { of: Arc::clone(of), soon: true }
-    }
-
-    /// It takes longer than most: nobody should wait for it.
-    pub fn not_soon(&mut self) {
-        if std::mem::take(&mut self.soon) {
-            self.of.soon.fetch_sub(1, Ordering::Relaxed);
-        }
+    pub(super) fn one_more(of: &Arc<AtomicUsize>) -> Self {
+        of.fetch_add(1, Ordering::Relaxed);
+        Self { of: Arc::clone(of) }
     }
 }
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.not_soon();
-        self.of.all.fetch_sub(1, Ordering::Relaxed);
+        self.of.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -90,7 +73,7 @@ impl Queue {
         let end = Instant::now() + CAP;
         loop {
             let there = state.jobs.len();
-            let most = (there + self.expected.soon.load(Ordering::Relaxed)) * 3 / 4;
+            let most = (there + self.expected.load(Ordering::Relaxed)) * 3 / 4;
             let wanted = state.linger.target.min(most.max(1));
             if there >= wanted || state.closed {
                 // As many as were wanted, and not for lack of others: perhaps more would have come.
@@ -141,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_those_who_take_long() {
+    fn nobody_waits_for_those_who_are_no_longer_expected() {
         let queue = Queue::default();
         let target_after = |queue: &Queue| {
             queue.state.lock().linger.target = 8;
@@ -149,12 +132,9 @@ mod tests {
             assert_eq!(queue.take(None, &mut Vec::new(), Duration::ZERO).0, Taken::Jobs);
             queue.state.lock().linger.target
         };
-        let mut callers: Vec<_> = (0..3).map(|_| queue.expect()).collect();
+        let callers: Vec<_> = (0..3).map(|_| queue.expect()).collect();
         assert_eq!(target_after(&queue), 4, "it waited, and nobody came");
-        callers.iter_mut().for_each(Expected::not_soon);
-        assert_eq!(target_after(&queue), 8, "it did not wait");
         drop(callers);
-        let left = (queue.expected.all.load(Ordering::Relaxed), queue.expected.soon.load(Ordering::Relaxed));
-        assert_eq!(left, (0, 0));
+        assert_eq!(target_after(&queue), 8, "it did not wait");
     }
 }

@@ -48,7 +48,21 @@ impl Owed {
     }
 }
 
+/// The commits of others are not kept waiting for that of a run which has not ended by then, for want of a place or a module.
+const SOON: Duration = Duration::from_millis(20);
+
 impl Run {
+    /// Awaits the run's end; from [`SOON`] on no commit waits for it.
+    pub(super) async fn soon_or_unexpected<T>(&self, end: impl Future<Output = T>) -> T {
+        tokio::pin!(end);
+        tokio::select! {
+            biased;
+            end = &mut end => return end,
+            () = tokio::time::sleep(SOON) => drop(self.expected.take()),
+        }
+        end.await
+    }
+
     /// Whether the store knows of the run, or has to before its guest runs.
     pub(super) fn is_known(&self) -> bool {
         let owed = self.owed.take();
