@@ -144,7 +144,11 @@ impl Applier {
         self.counters.next_ordinal += 1;
         self.greatest = self.greatest.max(run.run_id);
         for label in &run.labels {
-            conn.prepare_cached(sql::ADD_LABEL)?.execute(params![tenant, label, int(seq)])?;
+            conn.prepare_cached(sql::ADD_LABEL)?.execute(params![
+                tenant,
+                label,
+                IdBytes::from(run.run_id)
+            ])?;
         }
         if run.status == Status::Accepted {
             self.add_pending(conn, int(seq), accept)?;

@@ -304,7 +304,7 @@ impl Told {
         }
     }
 
-    /// Wakes those who stream events, if there are new ones.
+    /// Wakes those who stream events, if there is a newer number.
     fn of_event(&self, last_event: u64) {
         self.last_event.send_if_modified(|seen| {
             let newer = *seen != last_event;

@@ -9,7 +9,7 @@
 //!  lanes ──submit──► queue ──group──► writer ─┐
 //!    ▲      │                                 ├► committer ──WAL──► void.db ◄── readers ◄──get, list, events_after, kv_get
 //!    │      └──alone──────────────────────────┘  │  │
-//!    └────────── Commit ─────────────────────────┘  └──► watch: number of the last event
+//!    └────────── Commit ─────────────────────────┘  └──► watch: the newest number
 //! ```
 //!
 //! Must not enter: HTTP, policy, decisions about runs, a tokio runtime (its futures are awaited on any).

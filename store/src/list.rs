@@ -1,9 +1,10 @@
 //! Lists of runs, newest first, which is the order of their ids: they rise with the time of acceptance. A cursor is the id of
-//! the last run shown: it tells nothing of other tenants, and what is accepted meanwhile comes before it and moves nothing.
-//! Runs with a label are listed in the order in which they were stored, which differs where runs were under way together.
+//! the last run shown: it tells nothing of other tenants, and stays good when that run is deleted. What is accepted meanwhile
+//! comes before it. A run that its client waits for is stored when it ends, or a little later than it was accepted: only then
+//! it is in its place.
 
+use rusqlite::params_from_iter;
 use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, params, params_from_iter};
 use void_api::{Mode, RunId, Status};
 
 use crate::change::label_text;
@@ -50,20 +51,7 @@ impl Reader {
             .map(|text| text.parse::<RunId>().map_err(|_| ReadError::Cursor))
             .transpose()?;
         let Some(tenant) = self.tenant(tenant)? else { return Ok(RunPage::default()) };
-        let before = match (cursor, filter.labels.is_empty()) {
-            (cursor, true) => IdBytes::from(cursor.unwrap_or(RunId::from_u128(u128::MAX))).into(),
-            (None, false) => Value::Integer(i64::MAX),
-            (Some(run_id), false) => {
-                let place: Option<i64> = self
-                    .conn
-                    .prepare_cached("SELECT seq FROM runs WHERE tenant = ?1 AND run_id = ?2")?
-                    .query_row(params![tenant, IdBytes::from(run_id)], |row| row.get(0))
-                    .optional()?;
-                // Runs are deleted oldest first: behind one that is gone there is nothing.
-                let Some(place) = place else { return Ok(RunPage::default()) };
-                Value::Integer(place)
-            }
-        };
+        let before = IdBytes::from(cursor.unwrap_or(RunId::from_u128(u128::MAX)));
         let limit = filter.limit.clamp(1, LIST_LIMIT);
         let (sql, values) = query(tenant, before, filter, limit);
         let mut sql = self.conn.prepare_cached(&sql)?;
@@ -83,32 +71,27 @@ impl Reader {
     }
 }
 
-/// `before` is an id, and where labels are asked for, of which the index knows no ids, a run's number.
-///
 /// Only the shape of the filter goes into the text, so that there are few statements to prepare.
-fn query(tenant: i64, before: Value, filter: &ListFilter, limit: usize) -> (String, Vec<Value>) {
-    let mut values = vec![Value::Integer(tenant), before];
+fn query(tenant: i64, before: IdBytes, filter: &ListFilter, limit: usize) -> (String, Vec<Value>) {
+    let mut values = vec![Value::Integer(tenant), before.into()];
     let mut labels = filter.labels.iter().map(|(key, value)| Value::Text(label_text(key, value)));
-    let (mut sql, order) = match labels.next() {
+    let mut sql = match labels.next() {
         Some(first) => {
             values.push(first);
-            let sql = format!(
-                "SELECT {COLUMNS} FROM labels l CROSS JOIN runs r ON r.seq = l.run
-                 WHERE l.tenant = ?1 AND l.run < ?2 AND l.label = ?3"
-            );
-            (sql, "l.run")
+            format!(
+                "SELECT {COLUMNS}
+                 FROM labels l CROSS JOIN runs r INDEXED BY runs_id ON r.tenant = l.tenant AND r.run_id = l.run_id
+                 WHERE l.tenant = ?1 AND l.run_id < ?2 AND l.label = ?3"
+            )
         }
         None => {
-            let sql = format!(
-                "SELECT {COLUMNS} FROM runs r INDEXED BY runs_id WHERE r.tenant = ?1 AND r.run_id < ?2"
-            );
-            (sql, "r.run_id")
+            format!("SELECT {COLUMNS} FROM runs r INDEXED BY runs_id WHERE r.tenant = ?1 AND r.run_id < ?2")
         }
     };
     for label in labels {
         values.push(label);
         sql += &format!(
-            " AND EXISTS (SELECT 1 FROM labels o WHERE o.tenant = ?1 AND o.label = ?{} AND o.run = l.run)",
+            " AND EXISTS (SELECT 1 FROM labels o WHERE o.tenant = ?1 AND o.label = ?{} AND o.run_id = l.run_id)",
             values.len()
         );
     }
@@ -121,6 +104,7 @@ fn query(tenant: i64, before: Value, filter: &ListFilter, limit: usize) -> (Stri
         sql += &format!(" AND r.mode = ?{}", values.len());
     }
     // One more than shown tells whether there is a next page.
+    let order = if filter.labels.is_empty() { "r.run_id" } else { "l.run_id" };
     sql += &format!(" ORDER BY {order} DESC LIMIT {}", limit + 1);
     (sql, values)
 }

@@ -155,7 +155,7 @@ fn probe(conn: &Connection, path: &Path) -> Result<(), StoreError> {
         "SELECT count(*) FROM pending",
         "SELECT min(seq), max(seq) FROM events",
         "SELECT body FROM events ORDER BY seq DESC LIMIT 1",
-        "SELECT run FROM labels ORDER BY tenant DESC, label DESC, run DESC LIMIT 1",
+        "SELECT label FROM labels ORDER BY tenant DESC, label DESC, run_id DESC LIMIT 1",
         "SELECT key FROM keys ORDER BY id DESC LIMIT 1",
         "SELECT id FROM keys ORDER BY tenant DESC, key DESC LIMIT 1",
         "SELECT value FROM kv ORDER BY space DESC, key DESC LIMIT 1",
@@ -181,7 +181,7 @@ pub(crate) fn source_number(conn: &Connection, source: &str) -> rusqlite::Result
     conn.query_row("SELECT id FROM sources WHERE name = ?1", [source], |row| row.get(0))
 }
 
-/// The newest time that is stored, Unix milliseconds.
+/// The newest time that the newest rows have, Unix milliseconds.
 pub(crate) fn newest_ms(conn: &Connection) -> rusqlite::Result<Option<u64>> {
     let event = "SELECT at FROM events ORDER BY seq DESC LIMIT 1";
     let event: Option<i64> = conn.query_row(event, [], |row| row.get(0)).optional()?;

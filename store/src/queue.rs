@@ -39,7 +39,7 @@ const MAX_GROUP: usize = 256;
 /// What a commit tells: the batch is in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// The last event that was written when this batch was; reading events up to it sees the batch's own.
+    /// The newest number when this batch was written; reading events up to it sees the batch's own.
     pub last_event: u64,
     /// Values that [`crate::Change::KvDelete`] found and removed.
     pub removed: u32,

@@ -62,17 +62,19 @@ impl StoredRun {
 /// Bytes from which on a page of a list, or of events, ends: what guests wrote and emitted may be large.
 pub(crate) const PAGE_BYTES: usize = 8 << 20;
 
-/// Rows that say of events, in order: those of the table, and runs whose own row has both of theirs. SQLite merges the two as
+/// Rows that say of events after `?1` and up to `?2`, in order: those of the table, and runs whose own row has both of theirs. A
+/// pair of which the first is `?2` is among them, or whoever goes on after `?2` would miss it. SQLite merges the two kinds as
 /// they are read. The numbers of statuses and kinds are those of [`crate::codes`] and [`RowKind`].
 const EVENTS: &str = "
     SELECT e.seq, e.at, e.kind, t.name, s.name, r.run_id, e.body, r.record
     FROM events e CROSS JOIN runs r ON r.seq = e.run CROSS JOIN tenants t ON t.id = e.tenant
         CROSS JOIN sources s ON s.id = e.source
-    WHERE e.seq > ?1 AND e.seq <= ?2 AND (?3 IS NULL OR e.tenant = ?3) AND (?4 IS NULL OR e.run = ?4)
+    WHERE e.seq > ?1 AND e.seq <= ?2 + 1 AND (e.seq <= ?2 OR e.kind >= 4)
+        AND (?3 IS NULL OR e.tenant = ?3) AND (?4 IS NULL OR e.run = ?4)
     UNION ALL
     SELECT r.seq, r.ended_at, iif(r.status = 2, 4, 5), t.name, s.name, r.run_id, NULL, r.record
     FROM runs r CROSS JOIN tenants t ON t.id = r.tenant CROSS JOIN sources s ON s.id = r.source
-    WHERE r.seq > ?1 AND r.seq <= ?2 AND (?3 IS NULL OR r.tenant = ?3) AND (?4 IS NULL OR r.seq = ?4)
+    WHERE r.seq > ?1 AND r.seq <= ?2 + 1 AND (?3 IS NULL OR r.tenant = ?3) AND (?4 IS NULL OR r.seq = ?4)
     ORDER BY 1";
 
 /// What [`StoredRun::from_row`] reads, of `runs r`.
@@ -96,7 +98,7 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// Everything up to this number was looked at: go on after it.
     pub scanned_to: u64,
-    /// The newest event there was. When `scanned_to` has reached it, wait for [`crate::Store::watch_events`].
+    /// The newest number there was. When `scanned_to` has reached it, wait for [`crate::Store::watch_events`].
     pub newest: u64,
 }
 
@@ -206,6 +208,7 @@ impl Reader {
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
             let seq = uint(row.get(0)?);
+            page.scanned_to = page.scanned_to.max(seq);
             for event in events_of_row(row, seq)? {
                 let wanted = filter.kind.is_none_or(|kind| kind == event.kind);
                 if event.seq > after && wanted {

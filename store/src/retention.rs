@@ -3,7 +3,8 @@
 //!
 //! Runs go oldest first; one that has not ended stays, and so does the newest, whose number must not be used again.
 //! Events go when all runs up to theirs are gone, and by number as a backstop against guests that emit without end.
-//! Runs are walked in the order of their numbers (`seq`) and counted by their ordinals, see `schema.rs`.
+//! Runs are walked in the order of their numbers (`seq`) and counted by their ordinals, see `schema.rs`. A walk passes over
+//! those that have not ended, and goes on where it was; every ten seconds one begins anew and meets those that have ended since.
 
 use std::time::{Duration, Instant};
 
@@ -35,9 +36,9 @@ pub(crate) struct Keep {
 pub(crate) struct Retention {
     keep: Keep,
     clock: Clock,
-    /// No run lies below this number, and below this ordinal.
-    oldest: (u64, u64),
-    /// No run whose ordinal is below this could go.
+    /// The walk goes on at this number.
+    from: u64,
+    /// No run whose ordinal is below this could go when the last walk ended.
     kept_from: u64,
     /// Deleting goes on with the next step.
     busy: bool,
@@ -45,10 +46,18 @@ pub(crate) struct Retention {
     not_before: Instant,
 }
 
+/// How far a step walked.
+struct Walked {
+    deleted: u64,
+    /// The next one goes on at this number.
+    to: u64,
+    more: bool,
+}
+
 impl Retention {
     pub(crate) fn new(keep: Keep, clock: Clock) -> Self {
         let now = Instant::now();
-        Self { keep, clock, oldest: (0, 0), kept_from: 0, busy: true, next_look: now, not_before: now }
+        Self { keep, clock, from: 0, kept_from: 0, busy: true, next_look: now, not_before: now }
     }
 
     /// Whether there is something to do at once.
@@ -65,7 +74,7 @@ impl Retention {
         self.not_before = Instant::now() + EVERY;
     }
 
-    /// Deletes one chunk; gives the number of runs deleted.
+    /// Deletes one chunk; gives the number of runs deleted. Where it fails it has decided nothing.
     pub(crate) fn step(
         &mut self,
         conn: &Connection,
@@ -75,75 +84,73 @@ impl Retention {
         if !self.is_due(counters.next_ordinal) {
             return Ok(0);
         }
-        self.next_look = Instant::now() + EVERY;
+        let now = Instant::now();
+        let anew = now >= self.next_look && !self.busy;
+        let from = if anew { 0 } else { self.from };
         let chunk = if group == 0 { CHUNK } else { (2 * group as u64).clamp(FLOOR, CHUNK) };
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let (runs, more_runs) = self.runs(conn, counters, chunk)?;
+        let walked = self.runs(conn, counters, from, chunk)?;
         let more_events = self.events(conn, counters, chunk)?;
         let more_keys = self.keys(conn, chunk)?;
         conn.prepare_cached("COMMIT")?.execute([])?;
-        self.busy = more_runs || more_events || more_keys;
-        Ok(runs)
+        if anew {
+            self.next_look = now + EVERY;
+        }
+        self.from = walked.to;
+        if !walked.more {
+            self.kept_from = self.by_count(counters);
+        }
+        self.busy = walked.more || more_events || more_keys;
+        Ok(walked.deleted)
     }
 
-    fn runs(&mut self, conn: &Connection, counters: Counters, chunk: u64) -> rusqlite::Result<(u64, bool)> {
+    /// Ended runs with an ordinal below this are too many.
+    const fn by_count(&self, counters: Counters) -> u64 {
+        counters.next_ordinal.saturating_sub(self.keep.runs)
+    }
+
+    fn runs(&self, conn: &Connection, counters: Counters, from: u64, chunk: u64) -> rusqlite::Result<Walked> {
         let newest = counters.next_ordinal - 1;
-        let by_count = counters.next_ordinal.saturating_sub(self.keep.runs);
+        let by_count = self.by_count(counters);
         let cutoff = self.clock.age_ms().saturating_sub(self.keep.age.as_millis() as u64);
+        let mut walked = Walked { deleted: 0, to: from, more: false };
         let mut seen = 0;
-        let mut deleted = 0;
-        let mut stopped = false;
-        let mut oldest = None;
-        self.kept_from = by_count;
-        {
-            let mut rows = conn.prepare_cached(
-                "SELECT seq, tenant, status, ended_at, labels, iif(labels > 0, record, NULL), run_id,
-                     coalesce(ordinal, seq)
-                 FROM runs WHERE seq >= ?1 ORDER BY seq LIMIT ?2",
-            )?;
-            let mut rows = rows.query(params![int(self.oldest.0), int(chunk)])?;
-            let mut drop_run = conn.prepare_cached("DELETE FROM runs WHERE seq = ?1")?;
-            let mut drop_label =
-                conn.prepare_cached("DELETE FROM labels WHERE tenant = ?1 AND label = ?2 AND run = ?3")?;
-            while let Some(row) = rows.next()? {
-                let seq: i64 = row.get(0)?;
-                let ordinal = uint(row.get(7)?);
-                if ordinal >= newest {
-                    break;
-                }
-                seen += 1;
-                if row.get::<_, i64>(2)? < FIRST_TERMINAL {
-                    // It stays for now, and is looked at again.
-                    oldest.get_or_insert((uint(seq), ordinal));
-                    continue;
-                }
+        let mut rows = conn.prepare_cached(
+            "SELECT seq, tenant, status, ended_at, labels, iif(labels > 0, record, NULL), run_id,
+                 coalesce(ordinal, seq)
+             FROM runs WHERE seq >= ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        let mut rows = rows.query(params![int(from), int(chunk)])?;
+        let mut drop_run = conn.prepare_cached("DELETE FROM runs WHERE seq = ?1")?;
+        let mut drop_label =
+            conn.prepare_cached("DELETE FROM labels WHERE tenant = ?1 AND label = ?2 AND run_id = ?3")?;
+        while let Some(row) = rows.next()? {
+            let seq: i64 = row.get(0)?;
+            let ordinal = uint(row.get(7)?);
+            let run_id: IdBytes = row.get(6)?;
+            walked.to = uint(seq);
+            if ordinal >= newest {
+                return Ok(walked);
+            }
+            seen += 1;
+            if row.get::<_, i64>(2)? >= FIRST_TERMINAL {
                 // A frozen run never ended: its age is that of its id.
-                let ended = match row.get::<_, Option<i64>>(3)? {
-                    Some(ended) => uint(ended),
-                    None => row.get::<_, IdBytes>(6)?.run_id().unix_ms(),
-                };
+                let ended = row.get::<_, Option<i64>>(3)?.map_or(run_id.run_id().unix_ms(), uint);
                 if ordinal >= by_count && ended >= cutoff {
-                    oldest.get_or_insert((uint(seq), ordinal));
-                    stopped = true;
-                    break;
+                    return Ok(walked);
                 }
                 if row.get::<_, i64>(4)? > 0 {
                     for label in labels_of(row.get_ref(5)?.as_blob().unwrap_or_default()) {
-                        drop_label.execute(params![row.get::<_, i64>(1)?, label, seq])?;
+                        drop_label.execute(params![row.get::<_, i64>(1)?, label, run_id])?;
                     }
                 }
                 drop_run.execute([seq])?;
-                deleted += 1;
+                walked.deleted += 1;
             }
+            walked.to += 1;
         }
-        if let Some(oldest) = oldest {
-            self.oldest = oldest;
-        }
-        if !stopped && by_count > 0 && seen == chunk {
-            // There is more to look at before this can be known.
-            self.kept_from = self.kept_from.min(self.oldest.1);
-        }
-        Ok((deleted, !stopped && seen == chunk && deleted > 0))
+        walked.more = seen == chunk;
+        Ok(walked)
     }
 
     fn events(&self, conn: &Connection, counters: Counters, chunk: u64) -> rusqlite::Result<bool> {
@@ -184,4 +191,77 @@ fn labels_of(record: &[u8]) -> Vec<String> {
         |_| Vec::new(),
         |found| found.labels.iter().map(|(key, value)| crate::change::label_text(key, value)).collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use void_api::{CidText, Mode, RunId, RunRecord, Status, Target, Timestamp};
+
+    use super::*;
+    use crate::apply::Applier;
+    use crate::change::{Accept, Change, RunRow};
+
+    const KEEP: u64 = 50;
+
+    fn record(n: u64) -> RunRecord {
+        let target = Target::Cid(CidText::raw([7; 32]));
+        RunRecord::accepted(RunId::new(1_000, n.into()), Mode::Live, target, "add".to_owned())
+    }
+
+    fn row(record: &RunRecord) -> RunRow {
+        RunRow::new(&Arc::from("a"), record).unwrap()
+    }
+
+    fn ended(mut record: RunRecord) -> RunRow {
+        record.status = Status::Finished;
+        record.finished_at = Some(Timestamp(2_000));
+        row(&record)
+    }
+
+    /// Steps until nothing is to be done at once; how many runs that deleted.
+    fn settle(retention: &mut Retention, conn: &Connection, counters: Counters) -> u64 {
+        let mut deleted = 0;
+        for _ in 0..100 {
+            if !retention.is_due(counters.next_ordinal) {
+                return deleted;
+            }
+            deleted += retention.step(conn, counters, 1).unwrap();
+        }
+        unreachable!("it does not come to an end");
+    }
+
+    #[test]
+    fn many_that_have_not_ended_hold_up_nobody_and_go_when_they_have() {
+        const OPEN: u64 = 700;
+        let mut conn = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&mut conn, 0).unwrap();
+        crate::open::source_number(&conn, "here").unwrap();
+        let mut applier = Applier::new(&conn, 1).unwrap();
+        let mut apply = |change| {
+            applier.apply(&conn, &change).unwrap();
+            applier.counters
+        };
+        for n in 0..OPEN {
+            let accept = Accept::queued(row(&record(n)), Default::default(), Default::default(), None);
+            apply(Change::Accept(Box::new(accept)));
+        }
+        for n in OPEN..OPEN + 200 {
+            apply(Change::Accept(Box::new(Accept::ended(ended(record(n))))));
+        }
+        let counters = apply(Change::Ended(Box::new(ended(record(3)))));
+        let keep = Keep { runs: KEEP, age: Duration::from_secs(u64::MAX / 1_000_000) };
+        let mut retention = Retention::new(keep, Clock::start(None));
+        assert_eq!(settle(&mut retention, &conn, counters), 150 + 1);
+
+        for n in (0..OPEN).filter(|n| *n != 3) {
+            apply(Change::Ended(Box::new(ended(record(n)))));
+        }
+        assert_eq!(settle(&mut retention, &conn, counters), 0, "its time has not come");
+        retention.next_look = Instant::now();
+        assert_eq!(settle(&mut retention, &conn, counters), OPEN - 1);
+        let left: i64 = conn.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+        assert_eq!(uint(left), KEEP);
+    }
 }

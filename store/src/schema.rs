@@ -5,8 +5,8 @@
 //!   back, and no number is used twice, because the newest row is never deleted. A run shares the number of its first
 //!   event, so that ranges of numbers are ranges of rows in both tables.
 //! - A run that begins and ends in one commit, as most do under load, has no rows in `events`: both of its events stand in
-//!   its own row, which is then numbered as the second of them and has a `source`. What one page less costs to commit is
-//!   a few percent of a short run.
+//!   its own row, which is then numbered as the second of them and has a `source`. A page less in a commit spares a short
+//!   run a few percent.
 //! - `runs.ordinal` counts runs, for keeping them by number. Rows of version 1 have none: there `seq` was that count.
 //! - `runs_id` finds a run, lists a tenant's runs (ids rise: see `list.rs`), and covers every filter of a list but labels,
 //!   so that looking for the few errors among a million finished runs reads 30 bytes a run and not the run. It is one index
@@ -101,13 +101,23 @@ ALTER TABLE runs ADD COLUMN source INTEGER;
 DROP INDEX runs_id;
 DROP INDEX runs_list;
 CREATE INDEX runs_id ON runs (tenant, run_id, status, mode);
+
+CREATE TABLE labels_by_id (
+    tenant INTEGER NOT NULL,
+    label  TEXT NOT NULL,
+    run_id BLOB NOT NULL,
+    PRIMARY KEY (tenant, label, run_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO labels_by_id SELECT l.tenant, l.label, r.run_id FROM labels l JOIN runs r ON r.seq = l.run;
+DROP TABLE labels;
+ALTER TABLE labels_by_id RENAME TO labels;
 ";
 
 /// How long a statement waits for a lock of another process before it gives up.
 pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The size of a page of new databases, in bytes. A commit of one run changes two pages, whatever their size, and each is
-/// summed and written to the log: half of SQLite's usual size halves what the disk gets, and spares a few microseconds.
+/// The size of a page of new databases, in bytes. A commit of one run changes two pages, and now and then up to three more, whatever their size.
+/// Each is summed and written to the log: half of SQLite's usual size halves what the disk gets, and spares a few microseconds.
 pub(crate) const PAGE_BYTES: u32 = 2_048;
 
 /// Pages of the WAL (32 MiB, of the size above) after which it is copied into the database, away from the writer.

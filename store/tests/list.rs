@@ -162,3 +162,42 @@ fn a_page_of_large_records_ends_early_and_the_next_one_goes_on() {
     assert!((8..=9).contains(&first.runs.len()) && first.cursor.is_some(), "{}", first.runs.len());
     assert_eq!(all(&store, "a", &filter), runs);
 }
+
+#[test]
+fn a_cursor_stays_good_when_its_run_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = tenant("a");
+    let runs: Vec<_> = (0..10).map(|_| record(Mode::Live)).collect();
+    for run in &runs {
+        store.submit(queued(&a, run)).wait().unwrap();
+    }
+    // As retention does with one that has ended among others that have not.
+    let other = rusqlite::Connection::open(dir.path().join("void.db")).unwrap();
+    let id = runs[6].run_id.as_u128().to_be_bytes();
+    assert_eq!(other.execute("DELETE FROM runs WHERE run_id = ?1", [&id]).unwrap(), 1);
+    assert_eq!(other.execute("DELETE FROM labels WHERE run_id = ?1", [&id]).unwrap(), 1);
+    let older: Vec<_> = runs[..6].iter().rev().map(|run| run.run_id).collect();
+    for labels in [vec![], vec![("repo".to_owned(), "void".to_owned())]] {
+        let cursor = Some(runs[6].run_id.to_string());
+        assert_eq!(
+            all(&store, "a", &ListFilter { labels, cursor, limit: 4, ..ListFilter::default() }),
+            older
+        );
+    }
+}
+
+#[test]
+fn runs_stored_in_another_order_are_listed_in_the_order_of_their_acceptance() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let a = tenant("a");
+    let runs: Vec<_> = (0..9).map(|_| finished(record(Mode::Live))).collect();
+    for place in [4, 0, 8, 2, 1, 7, 3, 6, 5] {
+        store.submit(Accept::ended(row(&a, &runs[place]))).wait().unwrap();
+    }
+    let newest_first: Vec<_> = runs.iter().rev().map(|run| run.run_id).collect();
+    for labels in [vec![], vec![("repo".to_owned(), "void".to_owned())]] {
+        assert_eq!(all(&store, "a", &ListFilter { labels, limit: 2, ..ListFilter::default() }), newest_first);
+    }
+}

@@ -162,3 +162,33 @@ fn a_reader_is_told_of_each_commit() {
         assert_eq!(*news.borrow_and_update(), 2 * n);
     }
 }
+
+#[test]
+fn a_reader_far_behind_misses_no_half_of_a_pair() {
+    // More than are looked at in one call, so that a look ends beside each of the rare tenant's pairs for some reader.
+    const RUNS: u64 = 10_010;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (a, b) = (tenant("a"), tenant("b"));
+    let commits: Vec<_> = (1..=RUNS)
+        .map(|n| {
+            let of = if (5..10_000).contains(&n) { &a } else { &b };
+            store.submit(Accept::ended(row(of, &finished(record(Mode::Live)))))
+        })
+        .collect();
+    for commit in commits {
+        commit.wait().unwrap();
+    }
+    let filter = EventFilter { tenant: Some("b".to_owned()), ..EventFilter::default() };
+    let all: Vec<u64> = (1..=8).chain(19_999..=2 * RUNS).collect();
+    for after in 0..=8 {
+        let seen: Vec<_> = read_all(&store, after, 128, &filter).iter().map(|event| event.seq).collect();
+        assert_eq!(seen, all[after as usize..], "after {after}");
+    }
+    let starts = EventFilter { kind: Some(EventKind::Started), ..filter };
+    for after in 0..=8 {
+        let seen: Vec<_> = read_all(&store, after, 128, &starts).iter().map(|event| event.seq).collect();
+        let wanted: Vec<_> = all[after as usize..].iter().copied().filter(|seq| seq % 2 == 1).collect();
+        assert_eq!(seen, wanted, "starts after {after}");
+    }
+}

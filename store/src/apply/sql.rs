@@ -4,7 +4,7 @@ pub(super) const ADD_RUN: &str = "INSERT INTO runs (seq, run_id, tenant, status,
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 pub(super) const ADD_PENDING: &str = "INSERT INTO pending (run, request, policy) VALUES (?1, ?2, ?3)";
 pub(super) const DROP_PENDING: &str = "DELETE FROM pending WHERE run = ?1";
-pub(super) const ADD_LABEL: &str = "INSERT INTO labels (tenant, label, run) VALUES (?1, ?2, ?3)";
+pub(super) const ADD_LABEL: &str = "INSERT INTO labels (tenant, label, run_id) VALUES (?1, ?2, ?3)";
 pub(super) const ADD_EVENT: &str =
     "INSERT INTO events (seq, at, kind, tenant, source, run, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 pub(super) const FIND_RUN: &str = "SELECT seq, status, mode FROM runs WHERE tenant = ?1 AND run_id = ?2";
