@@ -95,6 +95,15 @@ impl Applier {
         self.tenants.clear();
     }
 
+    /// Whether all that [`Applier::apply`] would write is one statement.
+    pub(crate) fn is_one_statement(&self, changes: &[Change]) -> bool {
+        matches!(changes, [Change::Accept(accept)]
+            if is_paired(accept)
+                && accept.key.is_none()
+                && accept.run.labels.is_empty()
+                && self.tenants.contains_key(&accept.run.tenant))
+    }
+
     /// How many values it removed.
     pub(crate) fn apply(&mut self, conn: &Connection, change: &Change) -> Result<u32, Fault> {
         match change {
@@ -159,19 +168,17 @@ impl Applier {
     /// Numbers a new run, and writes those of its events that do not stand in its own row.
     fn place(&mut self, conn: &Connection, accept: &Accept, tenant: i64) -> Result<Place, Fault> {
         let run = &accept.run;
-        let started = run.mode.executes() && run.status != Status::Frozen;
-        let terminal = terminal_kind(run.status);
         let first = self.counters.next;
-        if started && terminal.is_some() && accept.emits.is_empty() {
+        if is_paired(accept) {
             self.counters.next += 2;
             let seq = first + 1;
             return Ok(Place { seq, first_event: first, last_event: Some(seq), paired: true });
         }
         let mut place = Place { seq: first, first_event: first, last_event: None, paired: false };
-        if started {
+        if starts(run) {
             self.add_event(conn, run.created_at, RowKind::Started, tenant, first, None)?;
         }
-        if let Some(kind) = terminal {
+        if let Some(kind) = terminal_kind(run.status) {
             for emit in &accept.emits {
                 self.add_event(conn, emit.at, RowKind::GuestEmit, tenant, first, Some(emit.data.as_ref()))?;
             }
@@ -429,6 +436,16 @@ fn check_key(key: &KvKey) -> Result<(), Fault> {
         return Err(Fault::Refused(WriteError::KvKey(key.key.len())));
     }
     Ok(())
+}
+
+/// Whether there is an event of its start.
+const fn starts(run: &RunRow) -> bool {
+    run.mode.executes() && !matches!(run.status, Status::Frozen)
+}
+
+/// Whether its events are the two of a run that begins and ends at once.
+const fn is_paired(accept: &Accept) -> bool {
+    starts(&accept.run) && terminal_kind(accept.run.status).is_some() && accept.emits.is_empty()
 }
 
 /// A record without its time of ending ended when it was made.
