@@ -58,7 +58,7 @@ impl Counters {
     }
 
     /// The newest number: of an event, or of a run that has none yet.
-    pub(crate) const fn last_event(&self) -> u64 {
+    pub(crate) const fn newest(&self) -> u64 {
         self.next - 1
     }
 }
@@ -135,6 +135,8 @@ impl Applier {
         }
         let place = self.place(conn, accept, tenant)?;
         let seq = place.seq;
+        // A frozen run never begins: it grows old from its acceptance on.
+        let is_over = run.status.is_terminal();
         conn.prepare_cached(sql::ADD_RUN)?.execute(params![
             int(seq),
             IdBytes::from(run.run_id),
@@ -143,7 +145,7 @@ impl Applier {
             codes::mode_code(run.mode),
             run.labels.len() as i64,
             run.started_at.map(int),
-            if place.paired { Some(ended_at(run)) } else { run.ended_at }.map(int),
+            is_over.then_some(ended_at(run)).map(int),
             int(place.first_event),
             place.last_event.map(int),
             run.json.as_ref(),

@@ -9,6 +9,7 @@
 //!               ▼
 //!        that batch alone
 //! ```
+//! A group of one statement goes without BEGIN and COMMIT.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,7 +56,7 @@ pub(crate) struct Told {
     pub(crate) counts: Arc<Counts>,
     /// Told of every value before and after it is written.
     pub(crate) values: Arc<Values>,
-    pub(crate) last_event: watch::Sender<u64>,
+    pub(crate) newest: watch::Sender<u64>,
 }
 
 /// What a batch did: how many values it removed, or that it was refused and left nothing behind.
@@ -121,7 +122,7 @@ impl Committer {
     /// For a connection that [`crate::schema::prepare_writer`] has set up, which is patient; `source` is the number of the events' source.
     pub(crate) fn new(conn: Connection, source: i64, told: Arc<Told>) -> rusqlite::Result<Self> {
         let applier = Applier::new(&conn, source)?;
-        told.of_event(applier.counters.last_event());
+        told.of_number(applier.counters.newest());
         Ok(Self { conn, patient: true, applier, told, untidied: 0, pace: Pace::default() })
     }
 
@@ -226,7 +227,9 @@ impl Committer {
     /// One transaction for all jobs, and what each of them did.
     fn transact(&mut self, jobs: &[Job]) -> rusqlite::Result<Vec<Effect>> {
         // A statement is a transaction by itself: beginning and committing one around it costs as much again.
-        let around = !matches!(jobs, [job] if self.applier.is_one_statement(&job.batch.changes));
+        let one = matches!(jobs, [job] if self.applier.is_one_statement(&job.batch.changes));
+        // A transaction that an earlier failure left open must not take it in: beginning another one fails then.
+        let around = !one || !self.conn.is_autocommit();
         if around {
             self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         }
@@ -280,12 +283,12 @@ impl Committer {
         counts.groups.fetch_add(1, Ordering::Relaxed);
         counts.batches.fetch_add(jobs.len() as u64, Ordering::Relaxed);
         self.told.mended();
-        let last_event = self.applier.counters.last_event();
+        let newest = self.applier.counters.newest();
         for (mut job, effect) in jobs.into_iter().zip(effects) {
             match effect {
                 Ok(removed) => {
                     confirm_keys(&mut job);
-                    job.answer(Ok(Committed { last_event, removed }));
+                    job.answer(Ok(Committed { newest, removed }));
                 }
                 Err(refusal) => {
                     counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -293,7 +296,7 @@ impl Committer {
                 }
             }
         }
-        self.told.of_event(last_event);
+        self.told.of_number(newest);
     }
 }
 
@@ -311,10 +314,10 @@ impl Told {
     }
 
     /// Wakes those who stream events, if there is a newer number.
-    fn of_event(&self, last_event: u64) {
-        self.last_event.send_if_modified(|seen| {
-            let newer = *seen != last_event;
-            *seen = last_event;
+    fn of_number(&self, newest: u64) {
+        self.newest.send_if_modified(|seen| {
+            let newer = *seen != newest;
+            *seen = newest;
             newer
         });
     }

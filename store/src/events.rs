@@ -156,3 +156,12 @@ pub(crate) fn data_from_record(kind: EventKind, record: &[u8]) -> Result<Bytes, 
     }
     serde_json::to_vec(&facts).map(Bytes::from)
 }
+
+/// When the run of a record was accepted. Its id tells that too, unless a clock was ahead when it was given out.
+pub(crate) fn created_at(record: &[u8]) -> Result<u64, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Created {
+        created_at: Timestamp,
+    }
+    serde_json::from_slice::<Created>(record).map(|record| record.created_at.0)
+}

@@ -79,8 +79,9 @@ fn query(tenant: i64, before: IdBytes, filter: &ListFilter, limit: usize) -> (St
         Some(first) => {
             values.push(first);
             format!(
+                // The plus keeps planners from going by the bound of all ids instead of this one.
                 "SELECT {COLUMNS}
-                 FROM labels l CROSS JOIN runs r INDEXED BY runs_id ON r.tenant = l.tenant AND r.run_id = l.run_id
+                 FROM labels l CROSS JOIN runs r INDEXED BY runs_id ON r.tenant = l.tenant AND r.run_id = +l.run_id
                  WHERE l.tenant = ?1 AND l.run_id < ?2 AND l.label = ?3"
             )
         }

@@ -10,6 +10,7 @@ use void_api::RunId;
 
 use crate::codes::{IdBytes, uint};
 use crate::error::StoreError;
+use crate::events::created_at;
 use crate::schema;
 
 /// The database inside the state directory; SQLite adds `-wal` and `-shm`.
@@ -185,10 +186,11 @@ pub(crate) fn source_number(conn: &Connection, source: &str) -> rusqlite::Result
 pub(crate) fn newest_ms(conn: &Connection) -> rusqlite::Result<Option<u64>> {
     let event = "SELECT at FROM events ORDER BY seq DESC LIMIT 1";
     let event: Option<i64> = conn.query_row(event, [], |row| row.get(0)).optional()?;
-    let run = "SELECT run_id, ended_at FROM runs ORDER BY seq DESC LIMIT 1";
+    let run = "SELECT record, coalesce(ended_at, started_at, 0) FROM runs ORDER BY seq DESC LIMIT 1";
     let run = conn.query_row(run, [], |row| {
-        let accepted = row.get::<_, IdBytes>(0)?.run_id().unix_ms();
-        Ok(row.get::<_, Option<i64>>(1)?.map_or(accepted, |ended| uint(ended).max(accepted)))
+        // What is no record is found when it is read.
+        let created_at = created_at(row.get_ref(0)?.as_blob()?).unwrap_or(0);
+        Ok(created_at.max(uint(row.get(1)?)))
     });
     Ok(event.map(uint).max(run.optional()?))
 }

@@ -40,7 +40,7 @@ const MAX_GROUP: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
     /// The newest number when this batch was written; reading events up to it sees the batch's own.
-    pub last_event: u64,
+    pub newest: u64,
     /// Values that [`crate::Change::KvDelete`] found and removed.
     pub removed: u32,
 }
@@ -54,7 +54,7 @@ impl Commit {
     /// Of a store that writes nothing.
     pub(crate) fn unwritten(batch: Batch) -> Self {
         let (job, commit) = Job::new(batch);
-        job.answer(Ok(Committed { last_event: 0, removed: 0 }));
+        job.answer(Ok(Committed { newest: 0, removed: 0 }));
         commit
     }
 
@@ -103,6 +103,8 @@ struct State {
     wake_at: usize,
     linger: Linger,
     committer: Lent,
+    /// The writer thread waits for the committer: nobody else gets it.
+    wanted: bool,
     /// The writer thread should look after the storage.
     untidy: bool,
 }
@@ -259,7 +261,7 @@ mod tests {
             assert_eq!(queue.take(None, &mut group, Duration::ZERO).0, Taken::Jobs);
             assert!(group.len() <= MAX_GROUP);
             taken += group.len();
-            group.drain(..).for_each(|job| job.answer(Ok(Committed { last_event: 1, removed: 0 })));
+            group.drain(..).for_each(|job| job.answer(Ok(Committed { newest: 1, removed: 0 })));
         }
         assert!(must.wait().is_ok() && waiting.into_iter().all(|commit| commit.wait().is_ok()));
         queue.close();

@@ -10,7 +10,7 @@ use void_api::{RunId, RunRecord, Status, Timestamp};
 use crate::change::KvKey;
 use crate::codes::{CodedMode, CodedStatus, FIRST_TERMINAL, IdBytes, int, uint};
 use crate::error::ReadError;
-use crate::events::{Event, EventKind, RowKind, data_from_record};
+use crate::events::{Event, EventKind, RowKind, created_at, data_from_record};
 use crate::keys::Known;
 
 /// Rows of events looked at in one call, so that a rare filter does not hold the thread for long.
@@ -272,8 +272,8 @@ fn events_of_row(row: &Row<'_>, seq: u64) -> Result<Vec<Event>, ReadError> {
         };
         events.push(Event {
             seq: seq - below,
-            // Of a pair the row has the time of the end; the run was accepted at the time of its id.
-            at: if below == 0 { at } else { run_id.unix_ms().min(at) },
+            // Of a pair the row has the time of the end.
+            at: if below == 0 { at } else { created_at(record).map_err(|_| ReadError::Damaged)? },
             kind: event,
             tenant: row.get::<_, Box<str>>(3)?,
             source: row.get::<_, Box<str>>(4)?,

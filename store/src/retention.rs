@@ -1,10 +1,11 @@
 //! Deleting what is past its time or beyond its number: a few rows after each group, more when the writer is idle, so
 //! that no group waits for it. Which rows go is decided here alone.
 //!
-//! Runs go oldest first; one that has not ended stays, and so does the newest, whose number must not be used again.
+//! Runs go in the order in which they were stored; one that has not ended stays, and so does the newest, whose number must not be used again.
 //! Events go when all runs up to theirs are gone, and by number as a backstop against guests that emit without end.
 //! Runs are walked in the order of their numbers (`seq`) and counted by their ordinals, see `schema.rs`. A walk passes over
 //! those that have not ended, and goes on where it was; every ten seconds one begins anew and meets those that have ended since.
+//! It ends at the first run that stays and was accepted too late for any behind it to be old.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::codes::{FIRST_TERMINAL, IdBytes, int, uint};
 const CHUNK: u64 = 500;
 /// Least rows deleted after a group; with as many again as the group has, deleting keeps pace with writing.
 const FLOOR: u64 = 32;
-/// How often age is looked at.
+/// How often a walk begins anew, and how long it waits after a failure.
 const EVERY: Duration = Duration::from_secs(10);
 /// Events kept for each run that may be kept; two are its own, the others its guest's.
 const EVENTS_PER_RUN: u64 = 8;
@@ -40,7 +41,9 @@ pub(crate) struct Retention {
     from: u64,
     /// No run whose ordinal is below this could go when the last walk ended.
     kept_from: u64,
-    /// Deleting goes on with the next step.
+    /// The walk has not come to its end.
+    walking: bool,
+    /// Events or keys are left that could go.
     busy: bool,
     next_look: Instant,
     not_before: Instant,
@@ -57,7 +60,16 @@ struct Walked {
 impl Retention {
     pub(crate) fn new(keep: Keep, clock: Clock) -> Self {
         let now = Instant::now();
-        Self { keep, clock, from: 0, kept_from: 0, busy: true, next_look: now, not_before: now }
+        Self {
+            keep,
+            clock,
+            from: 0,
+            kept_from: 0,
+            walking: true,
+            busy: false,
+            next_look: now,
+            not_before: now,
+        }
     }
 
     /// Whether there is something to do at once.
@@ -66,7 +78,7 @@ impl Retention {
         let slack = (self.keep.runs / 8).min(256);
         let over = next_ordinal.saturating_sub(self.kept_from) > self.keep.runs.saturating_add(slack);
         let now = Instant::now();
-        now >= self.not_before && (self.busy || over || now >= self.next_look)
+        now >= self.not_before && (self.walking || self.busy || over || now >= self.next_look)
     }
 
     /// Something failed: not again before a while.
@@ -85,7 +97,7 @@ impl Retention {
             return Ok(0);
         }
         let now = Instant::now();
-        let anew = now >= self.next_look && !self.busy;
+        let anew = now >= self.next_look && !self.walking;
         let from = if anew { 0 } else { self.from };
         let chunk = if group == 0 { CHUNK } else { (2 * group as u64).clamp(FLOOR, CHUNK) };
         conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -100,7 +112,8 @@ impl Retention {
         if !walked.more {
             self.kept_from = self.by_count(counters);
         }
-        self.busy = walked.more || more_events || more_keys;
+        self.walking = walked.more;
+        self.busy = more_events || more_keys;
         Ok(walked.deleted)
     }
 
@@ -134,10 +147,16 @@ impl Retention {
             }
             seen += 1;
             if row.get::<_, i64>(2)? >= FIRST_TERMINAL {
-                // A frozen run never ended: its age is that of its id.
-                let ended = row.get::<_, Option<i64>>(3)?.map_or(run_id.run_id().unix_ms(), uint);
+                let accepted = run_id.run_id().unix_ms();
+                // A frozen run of version 1 has no end.
+                let ended = row.get::<_, Option<i64>>(3)?.map_or(accepted, uint);
                 if ordinal >= by_count && ended >= cutoff {
-                    return Ok(walked);
+                    if accepted >= cutoff {
+                        return Ok(walked);
+                    }
+                    // It took long: what was accepted after it may have ended before it.
+                    walked.to += 1;
+                    continue;
                 }
                 if row.get::<_, i64>(4)? > 0 {
                     for label in labels_of(row.get_ref(5)?.as_blob().unwrap_or_default()) {
@@ -161,7 +180,7 @@ impl Retention {
         let most = self.keep.runs.saturating_mul(EVENTS_PER_RUN).max(EVENTS_LEAST);
         let by_count = counters.next.saturating_sub(most);
         // The newest row stays, so that its number is not given again.
-        let floor = of_runs.map_or(0, uint).max(by_count).min(counters.last_event());
+        let floor = of_runs.map_or(0, uint).max(by_count).min(counters.newest());
         let deleted = conn
             .prepare_cached(
                 "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE seq < ?1 ORDER BY seq LIMIT ?2)",
@@ -263,5 +282,28 @@ mod tests {
         assert_eq!(settle(&mut retention, &conn, counters), OPEN - 1);
         let left: i64 = conn.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
         assert_eq!(uint(left), KEEP);
+    }
+
+    #[test]
+    fn one_that_ended_late_does_not_keep_what_was_accepted_after_it() {
+        const HOUR_MS: u64 = 3_600_000;
+        let mut conn = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&mut conn, 0).unwrap();
+        crate::open::source_number(&conn, "here").unwrap();
+        let mut applier = Applier::new(&conn, 1).unwrap();
+        let clock = Clock::start(None);
+        // Hours since the acceptance, and since the end.
+        let runs = [(72, 0), (71, 70), (70, 69), (69, 1), (68, 67), (0, 0), (67, 66), (0, 0)];
+        for (n, (accepted, over)) in (0u64..).zip(runs) {
+            let mut run = record(n);
+            run.run_id = RunId::new(clock.now_ms() - accepted * HOUR_MS, n.into());
+            run.status = Status::Finished;
+            run.finished_at = Some(Timestamp(clock.now_ms() - over * HOUR_MS));
+            applier.apply(&conn, &Change::Accept(Box::new(Accept::ended(row(&run))))).unwrap();
+        }
+        let keep = Keep { runs: KEEP, age: Duration::from_secs(24 * 3600) };
+        let mut retention = Retention::new(keep, clock);
+        // The last one of them lies behind a fresh one, which ends each walk.
+        assert_eq!(settle(&mut retention, &conn, applier.counters), 3);
     }
 }

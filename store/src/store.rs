@@ -81,7 +81,8 @@ pub struct Store {
     keys: Arc<Keys>,
     values: Arc<Values>,
     clock: Clock,
-    last_event: watch::Receiver<u64>,
+    greatest: Option<RunId>,
+    newest: watch::Receiver<u64>,
     writer: Option<JoinHandle<()>>,
     loader: Option<JoinHandle<()>>,
     pool: Option<Pool>,
@@ -111,23 +112,20 @@ impl Store {
         let source: Arc<str> = format!("/void-wasm/{}", config.node).into();
         let number = open::source_number(&opened.conn, &source).map_err(failed)?;
         let recovery = recovery::recover(&opened.conn, number, clock.now_ms()).map_err(failed)?;
+        let greatest = open::greatest_id(&opened.conn).map_err(failed)?;
         let counters = crate::apply::Counters::load(&opened.conn).map_err(failed)?;
 
         let queue = Arc::new(Queue::default());
         let counts = Arc::new(Counts::default());
         let values = Arc::new(Values::default());
-        let (tell, last_event) = watch::channel(counters.last_event());
+        let (tell, newest) = watch::channel(counters.newest());
         let age = Duration::from_secs(config.runs_keep_hours.saturating_mul(3600));
         let writer = Writer {
             path: opened.path.clone(),
             full_durability: config.full_durability,
             source,
             queue: Arc::clone(&queue),
-            told: Arc::new(Told {
-                counts: Arc::clone(&counts),
-                values: Arc::clone(&values),
-                last_event: tell,
-            }),
+            told: Arc::new(Told { counts: Arc::clone(&counts), values: Arc::clone(&values), newest: tell }),
             jumps: JumpWatch::new(clock),
             retention: Retention::new(Keep { runs: config.runs_keep, age }, clock),
             checkpointer: Checkpointer::start(opened.path.clone()).map_err(StoreError::Thread)?,
@@ -146,7 +144,8 @@ impl Store {
             keys,
             values,
             clock,
-            last_event,
+            greatest,
+            newest,
             writer: Some(writer),
             loader: None,
             pool: Some(pool),
@@ -330,7 +329,13 @@ impl Store {
     /// have numbers too.
     #[must_use]
     pub fn watch_events(&self) -> watch::Receiver<u64> {
-        self.last_event.clone()
+        self.newest.clone()
+    }
+
+    /// The greatest id of a run that was stored when the store was opened. Lists are in the order of ids.
+    #[must_use]
+    pub const fn greatest_id(&self) -> Option<RunId> {
+        self.greatest
     }
 
     /// Unix time in milliseconds of the store's clock, which does not jump while the store is open.

@@ -55,7 +55,7 @@ fn a_run_stored_when_it_has_ended_has_both_events() {
     let a = tenant("a");
     let run = finished(record(Mode::Canary));
     let done = store.submit(Accept::ended(row(&a, &run))).wait().unwrap();
-    assert_eq!(done.last_event, 2);
+    assert_eq!(done.newest, 2);
     let page = block_on(store.events_after(0, EventFilter::default(), 10)).unwrap();
     let [started, ended] = page.events.as_slice() else { unreachable!("two events: {page:?}") };
     assert_eq!((started.seq, started.kind, started.at), (1, EventKind::Started, run.created_at.0));

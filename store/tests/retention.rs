@@ -90,7 +90,7 @@ fn old_runs_go_by_age_and_frozen_ones_do_not_stand_in_the_way() {
     // Numbers are not used again although nearly all rows are gone.
     let (store, _) = open(dir.path());
     let done = store.submit(Accept::ended(row(&a, &finished(record(Mode::Live))))).wait().unwrap();
-    assert_eq!(done.last_event, last + 2);
+    assert_eq!(done.newest, last + 2);
 }
 
 #[test]

@@ -124,7 +124,8 @@ pub(crate) async fn submit(
     if !app.settings.now().settings.switches.enabled {
         return Err(disabled());
     }
-    let id = app.run_ids.next(app.store.now_ms(), random::number().map_err(|error| unavailable(&error))?);
+    let now_ms = app.store.now_ms();
+    let id = app.run_ids.next(now_ms, random::number().map_err(|error| unavailable(&error))?);
     let reservation = match &request.idempotency_key {
         None => None,
         Some(key) => {
@@ -148,6 +149,7 @@ pub(crate) async fn submit(
         Admission::DryRun => Mode::DryRun,
     };
     let mut record = RunRecord::accepted(id, mode, request.target.clone(), request.entry.to_string());
+    record.created_at = Timestamp(now_ms);
     record.labels.clone_from(&request.labels);
     if mode == Mode::Frozen {
         store_frozen(app, &tenant, &record, reservation).await?;

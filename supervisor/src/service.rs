@@ -207,8 +207,8 @@ async fn serve(parts: Parts) -> Result<(), StartError> {
         history: History::new(&metrics),
         metrics,
         supply,
+        run_ids: RunIds::after(store.greatest_id()),
         store,
-        run_ids: RunIds::default(),
         runs: Runs::new(),
         slots,
         gateway: gateway::Shared::start()

@@ -14,8 +14,8 @@ pub(super) enum Lent {
     No,
     /// Here.
     Here(Box<Committer>),
-    /// With a caller, who brings it back within a commit's time. The writer thread may be waiting for that.
-    Out { sent_for: bool },
+    /// With a caller, who brings it back within a commit's time.
+    Out,
 }
 
 /// The committer in the hands of a caller; it goes back when this is dropped.
@@ -50,12 +50,13 @@ impl Queue {
             return None;
         }
         let mut state = self.state.lock();
-        if !state.jobs.is_empty() || state.closed || !matches!(state.committer, Lent::Here(_)) {
+        if !state.jobs.is_empty() || state.closed || state.wanted || !matches!(state.committer, Lent::Here(_))
+        {
             return None;
         }
-        match std::mem::replace(&mut state.committer, Lent::Out { sent_for: false }) {
+        match std::mem::replace(&mut state.committer, Lent::Out) {
             Lent::Here(committer) => Some(Borrowed { queue: self, committer: Some(committer) }),
-            Lent::Out { .. } | Lent::No => None,
+            Lent::Out | Lent::No => None,
         }
     }
 
@@ -63,8 +64,7 @@ impl Queue {
     fn give_back(&self, committer: Option<Box<Committer>>) {
         let mut state = self.state.lock();
         state.untidy = committer.as_ref().is_none_or(|committer| committer.is_untidy());
-        let sent_for = matches!(state.committer, Lent::Out { sent_for: true });
-        let wake = sent_for || state.untidy;
+        let wake = state.wanted || state.untidy;
         state.committer = committer.map_or(Lent::No, Lent::Here);
         drop(state);
         if wake {
@@ -75,14 +75,14 @@ impl Queue {
     /// Takes the committer back, from a caller if need be.
     pub(super) fn fetch(&self, state: &mut MutexGuard<'_, State>) -> Option<Box<Committer>> {
         loop {
-            match std::mem::take(&mut state.committer) {
-                Lent::Here(committer) => return Some(committer),
-                Lent::No => return None,
-                Lent::Out { .. } => {
-                    state.committer = Lent::Out { sent_for: true };
-                    self.wake.wait(state);
-                }
+            state.wanted = matches!(state.committer, Lent::Out);
+            if !state.wanted {
+                return match std::mem::take(&mut state.committer) {
+                    Lent::Here(committer) => Some(committer),
+                    Lent::Out | Lent::No => None,
+                };
             }
+            self.wake.wait(state);
         }
     }
 }
