@@ -108,7 +108,7 @@ pub struct Usage {
 impl RunRecord {
     /// The record of a run that was just accepted.
     #[must_use]
-    pub fn accepted(run_id: RunId, mode: Mode, target: Target, entry: String) -> Self {
+    pub fn accepted(run_id: RunId, created_at: Timestamp, mode: Mode, target: Target, entry: String) -> Self {
         Self {
             run_id,
             status: if mode == Mode::Frozen { Status::Frozen } else { Status::Accepted },
@@ -127,7 +127,7 @@ impl RunRecord {
             exit_code: None,
             denials: Vec::new(),
             source: None,
-            created_at: Timestamp(run_id.unix_ms()),
+            created_at,
             started_at: None,
             finished_at: None,
         }
@@ -159,7 +159,7 @@ mod tests {
 
     fn record() -> RunRecord {
         let target = Target::Cid(CidText::raw([7; 32]));
-        RunRecord::accepted(RunId::new(1_000, 5), Mode::Live, target, "add".into())
+        RunRecord::accepted(RunId::new(1_000, 5), Timestamp(1_000), Mode::Live, target, "add".into())
     }
 
     #[test]

@@ -15,7 +15,8 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const RANDOM_BITS: u32 = 80;
 const TIME_MAX: u64 = (1 << 48) - 1;
 
-/// The name of one run; 48 bits of Unix time in milliseconds, then 80 random bits.
+/// The name of one run; 48 bits of Unix time in milliseconds, then 80 bits of the caller's, random ones as far as they need not
+/// keep an order within a millisecond.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(u128);
 
@@ -44,7 +45,7 @@ impl RunId {
         Self(number)
     }
 
-    /// When the run was accepted, Unix time in milliseconds.
+    /// Unix time in milliseconds: when the run was accepted, or later where a clock had been ahead (its record tells).
     #[must_use]
     pub const fn unix_ms(self) -> u64 {
         (self.0 >> RANDOM_BITS) as u64

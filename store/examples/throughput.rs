@@ -247,8 +247,13 @@ fn cpu(of: &str) -> f64 {
 fn record(mode: Mode, n: u64) -> RunRecord {
     let random = u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 8;
     let id = RunId::new(1_790_000_000_000 + n / 10, random);
-    let mut record =
-        RunRecord::accepted(id, mode, Target::Cid(CidText::raw([7; 32])), "add(i32,i32)->i32".to_owned());
+    let mut record = RunRecord::accepted(
+        id,
+        Timestamp(id.unix_ms()),
+        mode,
+        Target::Cid(CidText::raw([7; 32])),
+        "add(i32,i32)->i32".to_owned(),
+    );
     record.labels.insert("repo".to_owned(), "void".to_owned());
     record.labels.insert("branch".to_owned(), "main".to_owned());
     record

@@ -226,7 +226,21 @@ mod tests {
 
     fn record(n: u64) -> RunRecord {
         let target = Target::Cid(CidText::raw([7; 32]));
-        RunRecord::accepted(RunId::new(1_000, n.into()), Mode::Live, target, "add".to_owned())
+        RunRecord::accepted(
+            RunId::new(1_000, n.into()),
+            Timestamp(1_000),
+            Mode::Live,
+            target,
+            "add".to_owned(),
+        )
+    }
+
+    /// With an event source, whose number is 1.
+    fn database() -> Connection {
+        let mut conn = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&mut conn, 0).unwrap();
+        crate::open::source_number(&conn, "here").unwrap();
+        conn
     }
 
     fn row(record: &RunRecord) -> RunRow {
@@ -254,9 +268,7 @@ mod tests {
     #[test]
     fn many_that_have_not_ended_hold_up_nobody_and_go_when_they_have() {
         const OPEN: u64 = 700;
-        let mut conn = Connection::open_in_memory().unwrap();
-        crate::schema::migrate(&mut conn, 0).unwrap();
-        crate::open::source_number(&conn, "here").unwrap();
+        let conn = database();
         let mut applier = Applier::new(&conn, 1).unwrap();
         let mut apply = |change| {
             applier.apply(&conn, &change).unwrap();
@@ -287,9 +299,7 @@ mod tests {
     #[test]
     fn one_that_ended_late_does_not_keep_what_was_accepted_after_it() {
         const HOUR_MS: u64 = 3_600_000;
-        let mut conn = Connection::open_in_memory().unwrap();
-        crate::schema::migrate(&mut conn, 0).unwrap();
-        crate::open::source_number(&conn, "here").unwrap();
+        let conn = database();
         let mut applier = Applier::new(&conn, 1).unwrap();
         let clock = Clock::start(None);
         // Hours since the acceptance, and since the end.

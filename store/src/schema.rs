@@ -116,8 +116,9 @@ ALTER TABLE labels_by_id RENAME TO labels;
 /// How long a statement waits for a lock of another process before it gives up.
 pub(crate) const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The size of a page of new databases, in bytes. A commit of one run changes two pages, and now and then up to three more, whatever their size.
-/// Each is summed and written to the log: half of SQLite's usual size halves what the disk gets, and spares a few microseconds.
+/// The size of a page of new databases, in bytes. A commit of one run changes two pages, whatever their size, and more where a
+/// leaf is full (2.8 on average). Each is summed and written to the log: half of SQLite's usual size halves what the disk gets,
+/// and spares a few microseconds.
 pub(crate) const PAGE_BYTES: u32 = 2_048;
 
 /// Pages of the WAL (32 MiB, of the size above) after which it is copied into the database, away from the writer.

@@ -148,8 +148,8 @@ pub(crate) async fn submit(
         Admission::Execute(mode) => mode,
         Admission::DryRun => Mode::DryRun,
     };
-    let mut record = RunRecord::accepted(id, mode, request.target.clone(), request.entry.to_string());
-    record.created_at = Timestamp(now_ms);
+    let (target, entry) = (request.target.clone(), request.entry.to_string());
+    let mut record = RunRecord::accepted(id, Timestamp(now_ms), mode, target, entry);
     record.labels.clone_from(&request.labels);
     if mode == Mode::Frozen {
         store_frozen(app, &tenant, &record, reservation).await?;

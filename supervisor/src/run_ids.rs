@@ -20,7 +20,7 @@ pub(crate) struct RunIds {
 impl RunIds {
     /// All names will be greater than `greatest`, whatever the clock says by then: it may have been far ahead.
     pub(crate) fn after(greatest: Option<RunId>) -> RunIds {
-        let last = greatest.map_or(0, |id| u64::try_from(id.as_u128() >> RANDOM_BITS).unwrap_or(u64::MAX));
+        let last = greatest.map_or(0, |id| (id.as_u128() >> RANDOM_BITS) as u64);
         RunIds { last: AtomicU64::new(last) }
     }
 

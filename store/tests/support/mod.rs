@@ -46,8 +46,10 @@ pub fn new_id() -> RunId {
 }
 
 pub fn record(mode: Mode) -> RunRecord {
+    let id = new_id();
     let mut record = RunRecord::accepted(
-        new_id(),
+        id,
+        Timestamp(id.unix_ms()),
         mode,
         Target::Cid(CidText::raw([7; 32])),
         "add(i32,i32)->i32".to_owned(),
